@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// The contract between sckptd and what can dump and restore a process tree (CRIU first; DMTCP, application-level and others later).
+//
+// Rules for every backend
+// - dump() leaves the tree running, whether it succeeds or fails. It never signals or stops it in a way that the tree can see.
+// - An image directory is complete when dump() returned success, and worthless otherwise. It holds all that a restore on another
+//   node needs but the user's files; the backend never writes outside of it, but for the roll-back of user files before a restore.
+// - Calls block; each has a deadline and returns Errc::timeout after it. Calls for different trees may run at once, from any thread.
+// - Error.text is one sentence for the job's user that names the cause (which file, which socket, which process); details are in `log`.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+#include "common/config.h"
+#include "common/fd.h"
+#include "common/result.h"
+
+namespace sckpt {
+
+// What this node can do, found by trying, not by version numbers alone.
+struct BackendProbe {
+    bool usable = false;
+    std::string name;       // "criu"
+    std::string version;    // "4.2.1"
+    std::string reason;     // why it is not usable, with what to do; empty when it is
+    std::vector<std::string> notes;  // "dumps run as the job's user: no CAP_SYS_RESOURCE", "no dirty tracking", …
+};
+
+// A regular file that the tree had open for writing (or as its standard output) when it was frozen.
+struct FileRecord {
+    std::string path;
+    std::uint64_t inode = 0;
+    std::uint64_t size = 0;       // bytes, while frozen
+    bool append = false;          // opened O_APPEND
+    bool stdio = false;           // standard output or error that Slurm opened: comes anew with the restarted task
+};
+
+struct DumpRequest {
+    pid_t root = 0;               // in sckptd's PID namespace; leader of its session
+    pid_t supervisor = 0;         // sckpt-run, in the same cgroup and not part of the tree
+    uid_t uid = 0;                // the job's user: every process of the tree must be of this user
+    std::string directory;        // exists, empty, root only; the image goes here
+    std::chrono::milliseconds deadline{};
+};
+struct DumpReport {
+    std::vector<FileRecord> files;
+    std::uint64_t bytes = 0;              // size of the image
+    std::chrono::milliseconds frozen{};   // how long the tree did not run
+};
+
+struct RestoreRequest {
+    std::string directory;        // a verified image
+    pid_t supervisor = 0;         // sckpt-run of the new task: its cgroups, mount namespace and limits become the tree's
+    uid_t uid = 0;                // must be the image's
+    int stdio[3] = {-1, -1, -1};  // the new task's standard input, output, error
+    int status = -1;              // the status socket's end for the tree's init process (rpc/local.h)
+    std::chrono::milliseconds deadline{};
+};
+
+class Backend {
+   public:
+    virtual ~Backend() = default;
+    virtual BackendProbe probe() = 0;
+    virtual Result<DumpReport> dump(const DumpRequest& request) = 0;
+    // Returns when the tree runs again: its init process has sent Status::restored. Errc tells the policy what to do:
+    // corrupt = this image, invalid = the user's files do not fit it any more, unsupported or unavailable = this node, timeout, io = unclear.
+    virtual Result<> restore(const RestoreRequest& request) = 0;
+    // Frees what the backend keeps outside the image directory (nothing, for CRIU), then removes the directory.
+    virtual Result<> destroy(const std::string& directory) = 0;
+};
+
+std::unique_ptr<Backend> make_criu_backend(const Config::Node& config);
+
+}  // namespace sckpt

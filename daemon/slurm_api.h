@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// All that sckpt asks of Slurm, in one small file: the API's structs differ between Slurm releases, so everything else stays clear
+// of slurm.h. Calls block until slurmctld answers (its MessageTimeout) and may be made from any thread after slurm_start().
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+#include "common/result.h"
+
+namespace sckpt {
+
+enum class SlurmJobState { pending, running, completing, suspended, completed, failed, node_fail, cancelled, timed_out, out_of_memory, other };
+
+struct SlurmJob {
+    std::uint32_t job_id = 0;
+    uid_t uid = 0;
+    SlurmJobState state{};
+    std::string state_name;           // "RUNNING", as squeue prints it
+    bool completing = false;          // its nodes are not free yet
+    bool batch = false;
+    bool may_requeue = false;
+    bool held = false;                // priority 0
+    std::uint32_t restart_count = 0;
+    std::int64_t submit_time = 0, begin_time = 0;
+    int exit_status = 0;              // as waitpid(2); of an ended job
+    std::string batch_host;           // NodeName that the batch script runs on, "" when none
+    std::vector<std::string> nodes;   // NodeNames
+};
+
+void slurm_start();                                    // once, before the rest
+std::string slurm_library_version();                   // "24.11.5"
+Result<std::vector<SlurmJob>> slurm_jobs();            // all of them
+Result<SlurmJob> slurm_job(std::uint32_t job_id);      // Errc::not_found when Slurm does not know it
+Result<> slurm_requeue_job(std::uint32_t job_id, bool hold);
+Result<> slurm_start_now(std::uint32_t job_id);        // begin time := now, for a pending job that waits out its 121 s
+Result<> slurm_set_admin_comment(std::uint32_t job_id, const std::string& text);
+Result<std::string> slurm_node_address(const std::string& node);  // NodeAddr; Errc::not_found
+Result<uid_t> slurm_user_id();                         // SlurmUser
+Result<std::string> slurm_local_node_name();           // NodeName of this host (SLURMD_NODENAME, else the host name matched against the configuration)
+
+}  // namespace sckpt

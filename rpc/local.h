@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// What sckpt-run and sckptd say to each other on the node: SOCK_SEQPACKET on config.node.socket, one plain struct a message.
+// Plain structs, not protobuf: sckpt-run starts in front of every task, and every millisecond of its start is the user's.
+// Both ends come from one installation; a version that differs is refused.
+// Who may connect: anyone. What the peer says about itself is a claim; its uid and process are the kernel's word
+// (SO_PEERCRED), and sckptctld checks that the job is that user's before anything is dumped or restored.
+#pragma once
+
+#include <cstdint>
+
+namespace sckpt::local {
+
+inline constexpr std::uint32_t kMagic = 0x73636b70;  // "sckp"
+inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kBatchStep = 0xfffffffb;  // SLURM_BATCH_SCRIPT of slurm.h: the batch script is the job-level image
+inline constexpr int kTextSize = 1024;
+
+enum class Kind : std::uint32_t {
+    hello = 1,     // sckpt-run → sckptd, first message; descriptors: stdin, stdout, stderr, status end (see below)
+    started,       // sckpt-run → sckptd: the payload's root runs as `pid` (also after a reconnect); descriptor: its pidfd
+    launch,        // sckptd → sckpt-run: start the program yourself
+    restoring,     // sckptd → sckpt-run: a restore is under way; wait on the status socket
+    refused,       // sckptd → sckpt-run: do not start; `text` says why. sckpt-run prints it and ends with kRefusedExitCode
+    note,          // sckptd → sckpt-run: a line for the job's standard error
+};
+
+struct Message {
+    std::uint32_t magic = kMagic, version = kVersion;
+    Kind kind{};
+    std::uint32_t job_id = 0, step_id = 0, task_id = 0;  // task_id: the task's rank in its step (0 for the batch script)
+    std::uint32_t restart_count = 0;                     // SLURM_RESTART_COUNT, 0 at the first start
+    std::int64_t interval_seconds = 0;                   // 0: manual; -1: the site's default
+    std::int32_t max_restarts = -1;                      // -1: the site's default
+    std::uint32_t reconnect = 0;                         // hello: 1 when the payload runs already (sckptd was restarted)
+    std::int64_t pid = 0;                                // started
+    char text[kTextSize] = {};                           // refused, note; NUL-terminated
+};
+
+// Exit code of sckpt-run when the job may not start (EX_TEMPFAIL of sysexits.h); sckptctld holds or requeues the job.
+inline constexpr int kRefusedExitCode = 75;
+
+// The status socket (SOCK_SEQPACKET pair made by sckpt-run, its other end handed to sckptd with hello): the init process of a
+// restored tree writes here, and lives on without sckptd. End of file before `restored` means that the restore was given up.
+struct Status {
+    enum class What : std::uint32_t { restored = 1, exited } what{};
+    std::int32_t wait_status = 0;  // exited: as waitpid(2) gave it. With `restored` a pidfd of the tree's root comes along
+};
+
+}  // namespace sckpt::local
