@@ -38,6 +38,7 @@ struct Config {
         std::int64_t interval_seconds = 900;                // of jobs with a bare --ckpt
         std::int64_t max_restarts = 3;                      // after failures of the program; --ckpt-max-restarts overrides
         std::int64_t keep = 2;                              // complete checkpoints kept per job
+        std::int64_t keep_failed_seconds = 7 * 86400;       // how long those of a failed job stay after Slurm has forgotten it
     } policy;
 };
 

@@ -40,6 +40,8 @@ Result<UniqueFd> open_at(int dir, const std::string& name, int flags, unsigned m
 
 // Reads a whole file, /proc files included. Fails with Errc::invalid beyond `limit` bytes.
 Result<std::string> read_file(const std::string& path, std::size_t limit = 16u << 20);
+// The same for a file that is open; `shown` is its name in messages.
+Result<std::string> read_all(int fd, const std::string& shown, std::size_t limit = 16u << 20);
 Result<> write_all(int fd, std::string_view bytes);
 
 // Makes `path` hold `bytes` durably or not at all: a temporary name beside it, fsync, rename, fsync of the directory.

@@ -62,7 +62,10 @@ Result<ProcessIdentity> process_identity(pid_t pid);
 // The process and all its descendants, parents first (children of every thread).
 Result<std::vector<pid_t>> process_tree(pid_t root);
 // Every process of the cgroup that Slurm tracks `pid` in (v2, or v1's freezer), from /proc/PID/cgroup; its path never is built from a job id.
-Result<std::string> tracking_cgroup(pid_t pid);          // absolute path of its directory
+// A process in the root group is tracked by nobody: Errc::unsupported, for "its" processes would be all of the node.
+Result<std::string> tracking_cgroup(pid_t pid);  // absolute path of its directory
 Result<std::vector<pid_t>> cgroup_processes(const std::string& cgroup_directory);  // with all sub-groups
+// The work of tracking_cgroup, on the texts of /proc/PID/cgroup and /proc/self/mountinfo.
+Result<std::string> find_tracking_cgroup(const std::string& cgroups, const std::string& mountinfo);
 
 }  // namespace sckpt

@@ -26,7 +26,8 @@ struct SlurmJob {
     bool may_requeue = false;
     bool held = false;                // priority 0
     std::uint32_t restart_count = 0;
-    std::int64_t submit_time = 0, begin_time = 0;
+    std::int64_t submit_time = 0;
+    std::int64_t begin_time = 0;      // of a pending job: when it may start at the earliest
     int exit_status = 0;              // as waitpid(2); of an ended job
     std::string batch_host;           // NodeName that the batch script runs on, "" when none
     std::vector<std::string> nodes;   // NodeNames
@@ -41,6 +42,7 @@ Result<> slurm_start_now(std::uint32_t job_id);        // begin time := now, for
 Result<> slurm_set_admin_comment(std::uint32_t job_id, const std::string& text);
 Result<std::string> slurm_node_address(const std::string& node);  // NodeAddr; Errc::not_found
 Result<uid_t> slurm_user_id();                         // SlurmUser
-Result<std::string> slurm_local_node_name();           // NodeName of this host (SLURMD_NODENAME, else the host name matched against the configuration)
+Result<bool> slurm_appends_output();                   // JobFileAppend=1: output written before a requeue survives it
+Result<std::string> slurm_local_node_name();           // NodeName of the node whose NodeHostname is this host's name
 
 }  // namespace sckpt

@@ -99,7 +99,8 @@ class Catalogue {
     Result<std::uint32_t> count_restart(RowId job);                        // restarts + 1, returned
 
     // checkpoints
-    Result<CheckpointRow> begin_checkpoint(RowId job, const ImageRow& image, std::int64_t now);  // the next number, state preparing
+    // The next number, state preparing. image.path is the job's directory in the store; the image's own path becomes PATH/ckpt-NUMBER/TASK.
+    Result<CheckpointRow> begin_checkpoint(RowId job, const ImageRow& image, std::int64_t now);
     Result<> captured(RowId checkpoint, std::uint64_t bytes, std::uint32_t frozen_ms, const std::vector<FileRow>& files);
     Result<> complete(RowId checkpoint, const std::string& digest, std::uint64_t bytes, std::int64_t now);
     Result<> failed(RowId checkpoint, const std::string& reason);          // from preparing or captured only

@@ -1,1 +1,176 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+//
+// The SPANK plug-in: registers --ckpt and --ckpt-max-restarts, checks their values where the job is submitted, and on the node puts
+// sckpt-run in front of the task. It runs inside sbatch, srun and slurmstepd, so it is thin: no thread, no socket, nothing that waits.
+// What goes wrong is told at submission, or raised in task_init, where it fails the job alone: a failing init drains the node.
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+extern "C" {  // the header declares the hooks outside of its own extern "C"
+#include <slurm/spank.h>
+}
+#include <slurm/slurm.h>
+
+#include "common/interval.h"
+#include "plugin/settings.h"
+#include "plugin/submission.h"
+
+// What SPANK_PLUGIN() defines. In C++ a const object has internal linkage unless it is declared extern first.
+extern "C" {
+extern const char plugin_name[], plugin_type[];
+extern const unsigned int plugin_version, spank_plugin_version;
+const char plugin_name[] = "sckpt";
+const char plugin_type[] = "spank";
+const unsigned int plugin_version = SLURM_VERSION_NUMBER;
+const unsigned int spank_plugin_version = 1;
+}
+
+namespace {
+
+using namespace sckpt::plugin;
+
+Settings settings;   // from plugstack.conf
+Request request;     // from the command line, the script or the environment
+
+// An exception must not leave a hook: its caller is C.
+template <class F>
+int guarded(int on_exception, F body) noexcept {
+    try {
+        return body();
+    } catch (...) {
+        slurm_error("sckpt: out of memory");
+        return on_exception;
+    }
+}
+
+// Slurm ignores a failing callback on the node; there it is kept for task_init.
+int refuse_value(const std::string& text, int remote) {
+    request.problem = text;
+    if (!remote) slurm_error("sckpt: %s", text.c_str());
+    return -1;
+}
+
+int take_ckpt(int, const char* value, int remote) {
+    return guarded(-1, [&] {
+        if (!remote && !settings.problem.empty()) return refuse_value(settings.problem, remote);
+        const auto option = sckpt::parse_ckpt_option(given_value(value, remote != 0));
+        if (!option) return refuse_value(option.error().text, remote);
+        request.given = true;
+        request.interval_seconds = interval_argument(*option);
+        return 0;
+    });
+}
+
+int take_max_restarts(int, const char* value, int remote) {
+    return guarded(-1, [&] {
+        const auto count = parse_max_restarts(value ? value : "");
+        if (!count) return refuse_value(count.error().text, remote);
+        request.max_restarts = *count;
+        return 0;
+    });
+}
+
+char kCkptName[] = "ckpt", kCkptValue[] = "[INTERVAL|manual]";
+char kCkptUsage[] = "checkpoint the job, and resume it from its last checkpoint when it is requeued; every INTERVAL (30, 1:30:00, 90s, 2h; "
+                    "a bare number is minutes), on demand only with manual, as often as the site says without a value";
+char kRestartsName[] = "ckpt-max-restarts", kRestartsValue[] = "N";
+char kRestartsUsage[] = "with --ckpt: how often the job is restarted from a checkpoint after a failure of its program";
+constexpr int kOptionalValue = 2, kValue = 1;  // as getopt_long's
+spank_option ckpt_option{kCkptName, kCkptValue, kCkptUsage, kOptionalValue, 0, take_ckpt};
+spank_option restarts_option{kRestartsName, kRestartsValue, kRestartsUsage, kValue, 0, take_max_restarts};
+
+bool submitting() { return spank_context() == S_CTX_LOCAL || spank_context() == S_CTX_ALLOCATOR; }
+
+std::string environment_value(spank_t spank, const char* name) {
+    char value[256];
+    return spank_getenv(spank, name, value, sizeof value) == ESPANK_SUCCESS ? value : "";
+}
+
+template <class T>
+T item(spank_t spank, spank_item_t which) {
+    T value{};
+    if (spank_get_item(spank, which, &value) != ESPANK_SUCCESS) return T{};
+    return value;
+}
+
+std::vector<std::string> supervisor_command(spank_t spank, std::uint32_t step) {
+    // S_SLURM_RESTART_COUNT is never filled in by Slurm 24.11; the environment variable is, in the batch step.
+    // A step is not what Slurm restarts, whatever its environment has inherited.
+    std::uint32_t restarts = item<std::uint32_t>(spank, S_SLURM_RESTART_COUNT);
+    if (step == SLURM_BATCH_SCRIPT && restarts == 0)
+        restarts = static_cast<std::uint32_t>(std::strtoul(environment_value(spank, "SLURM_RESTART_COUNT").c_str(), nullptr, 10));
+    return {settings.supervisor,
+            "--job=" + std::to_string(item<std::uint32_t>(spank, S_JOB_ID)),
+            "--step=" + std::to_string(step),
+            "--task=" + std::to_string(item<std::uint32_t>(spank, S_TASK_GLOBAL_ID)),
+            "--restart-count=" + std::to_string(restarts),
+            "--interval=" + std::to_string(request.interval_seconds),
+            "--max-restarts=" + std::to_string(request.max_restarts),
+            "--socket=" + settings.socket,
+            "--"};
+}
+
+int prepend(spank_t spank, const std::vector<std::string>& command) {
+    std::vector<const char*> argv;
+    for (const std::string& argument : command) argv.push_back(argument.c_str());
+    const spank_err_t error = spank_prepend_task_argv(spank, static_cast<int>(argv.size()), argv.data());
+    if (error == ESPANK_SUCCESS) return 0;
+    slurm_error("sckpt: cannot put sckpt-run in front of the task: %s", spank_strerror(error));
+    return -1;
+}
+
+int supervise_task(spank_t spank) {
+    const auto step = item<std::uint32_t>(spank, S_JOB_STEPID);
+    if (step != SLURM_BATCH_SCRIPT && step > SLURM_MAX_NORMAL_STEP_ID) return 0;  // the extern and the interactive step
+    if (!request.given && request.problem.empty()) return 0;
+    if (request.problem.empty()) request.problem = settings.problem;
+    if (!request.problem.empty()) {
+        slurm_error("sckpt: %s", request.problem.c_str());
+        return -1;
+    }
+    if (!environment_value(spank, "SLURM_CONTAINER").empty()) {
+        slurm_error("sckpt: a job with --container runs without checkpoints");
+        return 0;
+    }
+    if (::access(settings.supervisor.c_str(), X_OK) != 0) {
+        slurm_error("sckpt: cannot run %s on this node: %s. Install sckpt here, or correct supervisor= in plugstack.conf",
+                    settings.supervisor.c_str(), std::strerror(errno));
+        return -1;
+    }
+    return prepend(spank, supervisor_command(spank, step));
+}
+
+}  // namespace
+
+extern "C" int slurm_spank_init(spank_t spank, int argument_count, char** arguments) {
+    return guarded(0, [&] {
+        if (!submitting() && spank_context() != S_CTX_REMOTE) return 0;
+        settings = read_settings(argument_count, arguments);
+        if (submitting() && !settings.problem.empty()) slurm_error("sckpt: %s", settings.problem.c_str());
+        for (spank_option* option : {&ckpt_option, &restarts_option})
+            if (spank_option_register(spank, option) != ESPANK_SUCCESS) slurm_error("sckpt: cannot register --%s", option->name);
+        return 0;
+    });
+}
+
+extern "C" int slurm_spank_init_post_opt(spank_t, int, char**) {
+    return guarded(0, [&] {
+        if (!submitting()) return 0;
+        if (!request.given) {
+            if (request.max_restarts >= 0) slurm_info("sckpt: --ckpt-max-restarts does nothing without --ckpt");
+            return 0;
+        }
+        if (spank_context() != S_CTX_ALLOCATOR) return 0;
+        ::unsetenv("SLURM_RESTART_COUNT");  // of the job that submits this one: a new job has none
+        for (const std::string& warning : submission_warnings()) slurm_info("sckpt: %s", warning.c_str());
+        return 0;
+    });
+}
+
+extern "C" int slurm_spank_task_init(spank_t spank, int, char**) {
+    return guarded(-1, [&] { return supervise_task(spank); });
+}

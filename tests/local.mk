@@ -7,3 +7,5 @@ unit_tests_SOURCES =
 unit_tests_CXXFLAGS = $(AM_CXXFLAGS) $(CATCH2_CFLAGS) $(SQLITE_CFLAGS) $(BLAKE3_CFLAGS)
 unit_tests_LDADD = $(IMAGE_STORE_LIBS) libbackend.a libcommon.a $(YAML_LIBS) $(CATCH2_LIBS)
 include tests/unit/local.mk
+TESTS += tests/unit/includes_test.sh
+EXTRA_DIST += tests/unit/includes_test.sh

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// The CRIU backend inside sckptd: starts sckpt-criu for each call and reads its answer. The daemon has many threads and stays in its own
+// namespaces with its own credentials; all else is the driver's.
+#include "backend/backend.h"
+
+#include <algorithm>
+#include <array>
+#include <format>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "backend/criu/driver.h"
+#include "backend/criu/record.h"
+#include "common/process.h"
+
+namespace sckpt {
+
+using nlohmann::json;
+using namespace std::chrono;
+
+namespace {
+
+constexpr const char* kDriver = SCKPT_LIBEXECDIR "/sckpt-criu";
+constexpr milliseconds kProbeDeadline = 60s;
+constexpr std::size_t kAnswerLimit = 64u << 20;
+
+// Until the writer closes: nothing but the driver holds the other end.
+Result<std::string> read_answer(int fd, milliseconds deadline) {
+    const auto end = steady_clock::now() + deadline;
+    std::string bytes;
+    std::array<char, 65536> buffer;
+    while (bytes.size() < kAnswerLimit) {
+        const auto left = ceil<milliseconds>(end - steady_clock::now()).count();
+        pollfd item{fd, POLLIN, 0};
+        const int n = left > 0 ? ::poll(&item, 1, static_cast<int>(std::min<std::int64_t>(left, 3600'000))) : 0;
+        if (n < 0 && errno != EINTR) return fail_errno("wait for sckpt-criu");
+        if (n == 0 && left <= 0) return fail(Errc::timeout, "sckpt-criu did not answer in time");
+        if (n <= 0) continue;
+        const ssize_t got = ::read(fd, buffer.data(), buffer.size());
+        if (got < 0) return fail_errno("read the answer of sckpt-criu");
+        if (got == 0) return bytes;
+        bytes.append(buffer.data(), static_cast<std::size_t>(got));
+    }
+    return fail(Errc::internal, "sckpt-criu answers without end");
+}
+
+Errc errc_named(const std::string& name) {
+    for (int code = 0; code <= static_cast<int>(Errc::internal); ++code)
+        if (errc_name(static_cast<Errc>(code)) == name) return static_cast<Errc>(code);
+    return Errc::internal;
+}
+
+Result<json> parse_answer(const std::string& text, const ExitStatus& end) {
+    const json answer = json::parse(text, nullptr, false);
+    const auto ok = criu::member<bool>(answer, "ok");
+    if (!ok) return fail(Errc::internal, std::format("sckpt-criu ended by {} without an answer", end.text()));
+    if (*ok) return answer;
+    const auto error = criu::member<std::string>(answer, "error"), why = criu::member<std::string>(answer, "text");
+    if (!error || !why) return fail(Errc::internal, "sckpt-criu failed and did not say why");
+    return fail(errc_named(*error), *why);
+}
+
+// Runs the driver to its end. On its own deadline it answers by itself; only a driver that hangs is killed.
+Result<json> call_driver(std::vector<std::string> arguments, std::vector<std::pair<int, int>> descriptors, milliseconds deadline) {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno("make a pipe");
+    const UniqueFd in(ends[0]);
+    UniqueFd out(ends[1]);
+    descriptors.emplace_back(out.get(), criu::kReportFd);
+    arguments.insert(arguments.begin(), kDriver);
+    SCKPT_ASSIGN(ChildProcess driver,
+                 ChildProcess::spawn({std::move(arguments), {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, std::move(descriptors)}));
+    out.reset();
+    const auto patience = deadline + duration_cast<milliseconds>(criu::kDriverGrace);
+    SCKPT_ASSIGN(const std::string answer, read_answer(in.get(), patience));
+    SCKPT_ASSIGN(const ExitStatus end, driver.wait(10s));
+    return parse_answer(answer, end);
+}
+
+class CriuBackend final : public Backend {
+   public:
+    explicit CriuBackend(const Config::Node& config) : config_(config) {}
+
+    BackendProbe probe() override {
+        BackendProbe result;
+        result.name = "criu";
+        const auto made = make_directories(config_.fast_tier, 0700);
+        const auto answer = made ? call_driver({"probe", "--criu=" + config_.criu, "--directory=" + config_.fast_tier}, {}, kProbeDeadline)
+                                 : Result<json>(std::unexpected(made.error()));
+        if (!answer) {
+            result.reason = answer.error().text;
+            return result;
+        }
+        result.usable = criu::member<bool>(*answer, "usable").value_or(false);
+        result.version = criu::member<std::string>(*answer, "version").value_or("");
+        result.reason = criu::member<std::string>(*answer, "reason").value_or("");
+        for (const json& note : answer->value("notes", json::array()))
+            if (note.is_string()) result.notes.push_back(note.get<std::string>());
+        return result;
+    }
+
+    Result<DumpReport> dump(const DumpRequest& request) override {
+        auto arguments = common_arguments("dump", request.directory, request.supervisor, request.uid, request.deadline);
+        arguments.push_back(std::format("--root={}", request.root));
+        SCKPT_ASSIGN(const json answer, call_driver(std::move(arguments), {}, request.deadline));
+        DumpReport report;
+        SCKPT_ASSIGN(report.files, criu::files_from_json(answer.value("files", json())));
+        SCKPT_ASSIGN(report.bytes, criu::member<std::uint64_t>(answer, "bytes"));
+        SCKPT_ASSIGN(const std::uint64_t frozen, criu::member<std::uint64_t>(answer, "frozen_us"));
+        report.frozen = ceil<milliseconds>(microseconds(frozen));
+        return report;
+    }
+
+    Result<> restore(const RestoreRequest& request) override {
+        auto arguments = common_arguments("restore", request.directory, request.supervisor, request.uid, request.deadline);
+        std::vector<std::pair<int, int>> descriptors = {{request.status, criu::kStatusFd}};
+        for (int i = 0; i < 3; ++i)
+            if (request.stdio[i] >= 0) descriptors.emplace_back(request.stdio[i], criu::kStreamFds + i);
+        SCKPT_TRY(call_driver(std::move(arguments), std::move(descriptors), request.deadline));
+        return {};
+    }
+
+    Result<> destroy(const std::string& directory) override { return remove_tree(directory); }
+
+   private:
+    std::vector<std::string> common_arguments(const char* verb, const std::string& directory, pid_t supervisor, uid_t uid,
+                                              milliseconds deadline) const {
+        return {verb, "--criu=" + config_.criu, "--directory=" + directory, std::format("--supervisor={}", supervisor),
+                std::format("--uid={}", uid), std::format("--deadline-ms={}", deadline.count())};
+    }
+
+    Config::Node config_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_criu_backend(const Config::Node& config) { return std::make_unique<CriuBackend>(config); }
+
+}  // namespace sckpt

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "cli/job_id.h"
+
+#include <charconv>
+#include <format>
+#include <optional>
+
+namespace sckpt::cli {
+namespace {
+
+std::optional<std::uint32_t> number(std::string_view text) {
+    std::uint32_t value = 0;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    if (error != std::errc() || stop != end || value == 0) return std::nullopt;
+    return value;
+}
+
+std::unexpected<Error> refused(std::string_view text, std::string_view form) {
+    if (text.contains('_'))
+        return fail(Errc::invalid, std::format("'{}' is a task of a job array, and those are not supported yet: "
+                                               "give the task's own job id, which `squeue -O JobID,ArrayJobID,ArrayTaskID` shows",
+                                               text));
+    return fail(Errc::invalid, std::format("'{}' is no job id: give {}", text, form));
+}
+
+}  // namespace
+
+Result<std::uint32_t> parse_job(std::string_view text) {
+    if (const auto job = number(text)) return *job;
+    return refused(text, "the job's number as squeue shows it, such as 12");
+}
+
+Result<JobId> parse_job_or_checkpoint(std::string_view text) {
+    const std::size_t dot = text.find('.');
+    const auto job = number(text.substr(0, dot));
+    if (job && dot == std::string_view::npos) return JobId{*job, 0};
+    const auto checkpoint = dot == std::string_view::npos ? std::nullopt : number(text.substr(dot + 1));
+    if (job && checkpoint) return JobId{*job, *checkpoint};
+    return refused(text, "JOB, such as 12, or JOB.N for checkpoint N of that job, such as 12.3");
+}
+
+}  // namespace sckpt::cli

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// sckpt list: all jobs, one a line; sckpt list JOB: the checkpoints of one.
+#include <format>
+
+#include "cli/verbs.h"
+
+namespace sckpt::cli {
+namespace {
+
+constexpr std::size_t kMaxUserWidth = 10;
+
+std::string user_name(const rpc::Job& job) { return job.user().empty() ? std::to_string(job.uid()) : job.user(); }
+
+const rpc::Checkpoint* newest_complete(const rpc::Job& job) {
+    const rpc::Checkpoint* newest = nullptr;
+    for (const rpc::Checkpoint& checkpoint : job.checkpoints())
+        if (checkpoint.state() == rpc::COMPLETE) newest = &checkpoint;  // oldest first
+    return newest;
+}
+
+Cell note(const rpc::Job& job) {
+    if (!job.held_reason().empty()) return {"held: " + job.held_reason(), Colour::bad};
+    return {job.last_error()};
+}
+
+std::vector<Cell> job_row(const rpc::Job& job, const View& view) {
+    const rpc::Checkpoint* last = newest_complete(job);
+    return {{std::to_string(job.job_id())},
+            {shorten(user_name(job), kMaxUserWidth)},
+            {job.slurm_state().empty() ? "-" : job.slurm_state()},
+            {last ? std::to_string(last->number()) : "-"},
+            {last ? format_age(view.now - last->created()) : "-"},
+            {last ? format_bytes(last->bytes()) : "-"},
+            {std::to_string(job.restarts())},
+            note(job)};
+}
+
+std::string state_name(rpc::CheckpointState state) {
+    return state == rpc::CHECKPOINT_STATE_UNKNOWN ? "UNKNOWN" : rpc::CheckpointState_Name(state);
+}
+
+Colour state_colour(rpc::CheckpointState state) {
+    if (state == rpc::COMPLETE) return Colour::good;
+    return state == rpc::FAILED || state == rpc::BAD ? Colour::bad : Colour::none;
+}
+
+}  // namespace
+
+std::string render_jobs(const rpc::ListReply& reply, const View& view) {
+    Table table({{"JOB", Align::right},
+                 {"USER"},
+                 {"STATE"},
+                 {"CKPT", Align::right},
+                 {"LAST", Align::right},
+                 {"SIZE", Align::right},
+                 {"RESTARTS", Align::right},
+                 {"NOTE"}});
+    for (const rpc::Job& job : reply.jobs()) table.add(job_row(job, view));
+    return table.text(view);
+}
+
+std::string render_checkpoints(const rpc::Job& job, const View& view, std::string_view indent) {
+    Table table({{"N", Align::right}, {"STATE"}, {"CREATED"}, {"SIZE", Align::right}, {"FROZEN", Align::right}, {"REASON"}});
+    for (const rpc::Checkpoint& checkpoint : job.checkpoints())
+        table.add({{std::to_string(checkpoint.number())},
+                   {state_name(checkpoint.state()), state_colour(checkpoint.state())},
+                   {format_time(checkpoint.created())},
+                   {checkpoint.bytes() ? format_bytes(checkpoint.bytes()) : "-"},
+                   {checkpoint.bytes() ? format_milliseconds(checkpoint.frozen_ms()) : "-"},
+                   {checkpoint.reason()}});
+    return table.text(view, indent);
+}
+
+Result<std::string> list(const Session& session, std::optional<std::uint32_t> job) {
+    rpc::ListRequest request;
+    request.set_job_id(job.value_or(0));
+    SCKPT_ASSIGN(const rpc::ListReply reply, session.ask("List", &Session::Stub::List, request));
+    if (job && reply.jobs_size() == 0) return fail(Errc::not_found, std::format("sckptctld knows no job {}", *job));
+    if (session.json()) {
+        SCKPT_ASSIGN(const auto document, to_json(reply));
+        return json_text(document);
+    }
+    return job ? render_checkpoints(reply.jobs(0), session.view()) : render_jobs(reply, session.view());
+}
+
+}  // namespace sckpt::cli

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// sckpt show JOB: all that is known of a job; sckpt show JOB.N: of one of its checkpoints.
+#include <algorithm>
+#include <format>
+
+#include "cli/verbs.h"
+#include "common/interval.h"
+
+namespace sckpt::cli {
+namespace {
+
+std::string interval_text(const rpc::Job& job) {
+    return job.interval_seconds() > 0 ? "every " + format_seconds(job.interval_seconds()) : "by `sckpt create` only";
+}
+
+std::string slurm_text(const rpc::Job& job) {
+    if (job.slurm_state().empty()) return "Slurm no longer knows this job";
+    return job.node().empty() ? job.slurm_state() : std::format("{} on {}", job.slurm_state(), job.node());
+}
+
+std::string job_fields(const rpc::Job& job) {
+    return std::format("job {}\n", job.job_id()) +
+           fields({{"user", job.user().empty() ? std::to_string(job.uid()) : std::format("{} ({})", job.user(), job.uid())},
+                   {"state", slurm_text(job)},
+                   {"checkpoints", interval_text(job)},
+                   {"restarts", std::format("{} of at most {} after failures", job.restarts(), job.max_restarts())},
+                   {"held", job.held_reason()},
+                   {"last error", job.last_error()}});
+}
+
+std::string files_text(const rpc::Image& image, const View& view) {
+    Table table({{"SIZE", Align::right}, {"MODE"}, {"FILE"}});
+    for (const rpc::File& file : image.files())
+        table.add({{format_bytes(file.size())},
+                   {std::string(file.append() ? "append" : "write") + (file.stdio() ? ", stdio" : "")},
+                   {file.path()}});
+    View whole = view;
+    whole.width = 1 << 20;  // a path that is cut names no file
+    return image.files_size() > 0 ? "    files open for writing, at the moment of the dump\n" + table.text(whole, "      ") : "";
+}
+
+std::string image_text(const rpc::Image& image, const View& view) {
+    return std::format("  image of {}\n", image.task() == "batch" ? "the batch script" : "task " + printable(image.task())) +
+           fields({{"dumped on", image.node()},
+                   {"size", format_bytes(image.bytes())},
+                   {"in the store", image.path()},
+                   {"BLAKE3", image.digest()}},
+                  "    ") +
+           files_text(image, view);
+}
+
+std::string restarts_text(const rpc::Job& job, const View& view) {
+    Table table({{"TIME"}, {"COUNT", Align::right}, {"CKPT", Align::right}, {"NODE"}, {"TOOK", Align::right}, {"OUTCOME"}});
+    for (const rpc::Restart& restart : job.restarts_done())
+        table.add({{format_time(restart.time())},
+                   {std::to_string(restart.slurm_restart_count())},
+                   {restart.checkpoint() ? std::to_string(restart.checkpoint()) : "-"},
+                   {restart.node()},
+                   {restart.restore_ms() ? format_milliseconds(restart.restore_ms()) : "-"},
+                   {restart.outcome()}});
+    return job.restarts_done_size() > 0 ? "\nrestarts\n" + table.text(view, "  ") : "";
+}
+
+std::string events_text(const rpc::Job& job) {
+    std::string text = job.events_size() > 0 ? "\nevents\n" : "";
+    for (const rpc::Event& event : job.events()) text += std::format("  {}  {}\n", format_time(event.time()), printable(event.text()));
+    return text;
+}
+
+}  // namespace
+
+std::string render_checkpoint(const rpc::Job& job, const rpc::Checkpoint& checkpoint, const View& view) {
+    std::string text = std::format("checkpoint {} of job {}\n", checkpoint.number(), job.job_id()) +
+                       fields({{"state", rpc::CheckpointState_Name(checkpoint.state())},
+                               {"reason", checkpoint.reason()},
+                               {"created", format_time(checkpoint.created())},
+                               {"completed", checkpoint.completed() ? format_time(checkpoint.completed()) : ""},
+                               {"size", checkpoint.bytes() ? format_bytes(checkpoint.bytes()) : ""},
+                               {"frozen", checkpoint.bytes() ? format_milliseconds(checkpoint.frozen_ms()) : ""}});
+    for (const rpc::Image& image : checkpoint.images()) text += image_text(image, view);
+    return text;
+}
+
+std::string render_job(const rpc::Job& job, const View& view) {
+    std::string text = job_fields(job);
+    if (job.checkpoints_size() > 0) text += "\ncheckpoints\n" + render_checkpoints(job, view, "  ");
+    for (const rpc::Checkpoint& checkpoint : job.checkpoints())
+        if (checkpoint.images_size() > 0) text += "\n" + render_checkpoint(job, checkpoint, view);
+    return text + restarts_text(job, view) + events_text(job);
+}
+
+Result<std::string> show(const Session& session, const JobId& id) {
+    rpc::ShowRequest request;
+    request.set_job_id(id.job);
+    request.set_checkpoint(id.checkpoint);
+    SCKPT_ASSIGN(const rpc::ShowReply reply, session.ask("Show", &Session::Stub::Show, request));
+    const auto& checkpoints = reply.job().checkpoints();
+    const auto wanted = std::ranges::find(checkpoints, id.checkpoint, &rpc::Checkpoint::number);
+    if (id.checkpoint != 0 && wanted == checkpoints.end())
+        return fail(Errc::not_found,
+                    std::format("job {} has no checkpoint {}: `sckpt list {}` shows those that there are", id.job, id.checkpoint, id.job));
+    if (session.json()) {
+        SCKPT_ASSIGN(const auto document, id.checkpoint == 0 ? to_json(reply.job()) : to_json(*wanted));
+        return json_text(document);
+    }
+    return id.checkpoint == 0 ? render_job(reply.job(), session.view()) : render_checkpoint(reply.job(), *wanted, session.view());
+}
+
+}  // namespace sckpt::cli

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// sckptd's one connection to sckptctld: dialled from here, kept up for ever, with mutual proof by munge. While it is down
+// messages wait in the outbox; what must not be lost is said again in the hello (tasks, images) by whoever owns it.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <thread>
+
+#include "common/config.h"
+#include "daemon/outbox.h"
+#include "rpc/sckpt.pb.h"
+
+namespace sckpt {
+
+class ControllerLink {
+   public:
+    struct Handlers {
+        std::function<Result<rpc::NodeHello>()> hello;                // asked at each connection; name and nonce are filled in here
+        std::function<void()> connected;
+        std::function<void(const rpc::ControllerMessage&)> received;  // from the link's thread: must not block
+    };
+    ControllerLink(Config::Controller config, Handlers handlers) : config_(std::move(config)), handlers_(std::move(handlers)) {}
+    void start();
+    void send(rpc::NodeMessage message) { outbox_.push(std::move(message)); }
+    bool connected() const { return connected_; }
+
+   private:
+    void run(const std::stop_token& stop);
+    Result<> attach(const std::stop_token& stop);
+
+    const Config::Controller config_;
+    const Handlers handlers_;
+    Outbox<rpc::NodeMessage> outbox_;
+    std::atomic<bool> connected_ = false;
+    std::jthread thread_;
+};
+
+}  // namespace sckpt

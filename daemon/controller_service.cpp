@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "daemon/controller_service.h"
+
+#include <arpa/inet.h>
+#include <format>
+#include <netdb.h>
+#include <thread>
+
+#include "common/log.h"
+#include "rpc/server_auth.h"
+#include "rpc/status.h"
+
+namespace sckpt {
+namespace {
+
+// Exceptions (out of memory, for one) end the call that met them, not the daemon.
+template <class Body>
+grpc::Status guarded(const Body& body) noexcept {
+    try {
+        return body();
+    } catch (const std::exception& e) {
+        log_error("a call failed: {}", e.what());
+        return {grpc::StatusCode::INTERNAL, "sckptctld ran out of a resource; its log tells more"};
+    }
+}
+
+template <class Reply>
+grpc::Status answer(Result<Reply> result, Reply* reply) {
+    if (!result) return rpc::status_from_error(result.error());
+    *reply = std::move(*result);
+    return grpc::Status::OK;
+}
+
+// The node is who it says: root made the credential (the caller checked), on the host that Slurm knows under this name.
+Result<> verify_node(const std::string& name, std::uint32_t credential_address, const std::string& peer) {
+    SCKPT_ASSIGN(const std::string address, slurm_node_address(name));
+    addrinfo hints{};
+    hints.ai_family = AF_INET;
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    if (getaddrinfo(address.c_str(), nullptr, &hints, &found) != 0)
+        return fail(Errc::not_found, std::format("the address {} of node {} cannot be resolved", address, name));
+    const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, freeaddrinfo);
+    const auto peer_address = rpc::peer_address(peer);
+    for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
+        const std::uint32_t known = reinterpret_cast<const sockaddr_in*>(static_cast<const void*>(entry->ai_addr))->sin_addr.s_addr;
+        // munged may know its host by 127.0.1.1 only, as Debian writes it into /etc/hosts: the connection's address then decides
+        if (known == credential_address || (peer_address && known == *peer_address)) return {};
+    }
+    return fail(Errc::denied, std::format("{} is not the host of node {}", peer, name));
+}
+
+}  // namespace
+
+grpc::Status CommandService::Create(grpc::ServerContext* context, const rpc::CreateRequest* request,
+                                    grpc::ServerWriter<rpc::CreateProgress>* writer) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/Create", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        const auto gone = [&] { return context->IsCancelled() || stopping_; };
+        const grpc::Status cancelled(grpc::StatusCode::CANCELLED, "sckptctld is stopping; the checkpoint goes on without you");
+        Result<Controller::Watch> watch = controller_.create(request->job_id(), *caller);
+        while (!watch && watch.error().code == Errc::exists) {  // the one before is on its way into the store
+            if (gone()) return cancelled;
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            watch = controller_.create(request->job_id(), *caller);
+        }
+        if (!watch) return rpc::status_from_error(watch.error());
+        rpc::CreateProgress last;
+        while (!watch->finished()) {
+            if (gone()) return cancelled;
+            const auto progress = watch->next();
+            if (!progress) return rpc::status_from_error(progress.error());
+            if (!*progress) continue;
+            last = **progress;
+            writer->Write(last);
+        }
+        if (!request->requeue()) return grpc::Status::OK;
+        if (const auto done = controller_.requeue(request->job_id(), *caller); !done) return rpc::status_from_error(done.error());
+        last.set_phase(rpc::CreateProgress::REQUEUED);
+        writer->Write(last);
+        return grpc::Status::OK;
+    });
+}
+
+grpc::Status CommandService::List(grpc::ServerContext* context, const rpc::ListRequest* request, rpc::ListReply* reply) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/List", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        return answer(controller_.list(request->job_id(), *caller), reply);
+    });
+}
+
+grpc::Status CommandService::Show(grpc::ServerContext* context, const rpc::ShowRequest* request, rpc::ShowReply* reply) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/Show", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        return answer(controller_.show(request->job_id(), request->checkpoint(), *caller), reply);
+    });
+}
+
+grpc::Status CommandService::Status(grpc::ServerContext* context, const rpc::StatusRequest* request, rpc::StatusReply* reply) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/Status", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        *reply = controller_.status();
+        return grpc::Status::OK;
+    });
+}
+
+grpc::Status NodeService::Attach(grpc::ServerContext* context, grpc::ServerReaderWriter<rpc::ControllerMessage, rpc::NodeMessage>* stream) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Node/Attach", nullptr);
+        if (!caller) return rpc::status_from_error(caller.error());
+        if (caller->uid != 0) return {grpc::StatusCode::PERMISSION_DENIED, "only root may speak for a node"};
+        rpc::NodeMessage message;
+        if (!stream->Read(&message) || !message.has_hello()) return {grpc::StatusCode::INVALID_ARGUMENT, "a node says hello first"};
+        const rpc::NodeHello hello = message.hello();
+        if (const auto known = verify_node(hello.name(), caller->address, context->peer()); !known) {
+            log_warning("refused: {}", known.error().text);
+            return rpc::status_from_error(known.error());
+        }
+        const auto proof = rpc::make_credential("sckptctld-welcome " + hello.nonce());
+        if (!proof) return rpc::status_from_error(proof.error());
+        rpc::ControllerMessage welcome;
+        welcome.mutable_welcome()->set_credential(*proof);
+        if (!stream->Write(welcome)) return grpc::Status::OK;
+
+        const auto outbox = controller_.attach(hello);
+        std::jthread writer([&](const std::stop_token& stop) {
+            while (auto order = outbox->pop(stop))
+                if (!stream->Write(*order)) break;
+        });
+        while (stream->Read(&message)) controller_.handle(hello.name(), message);
+        writer.request_stop();
+        writer.join();
+        controller_.detach(hello.name(), outbox);
+        return grpc::Status::OK;
+    });
+}
+
+}  // namespace sckpt

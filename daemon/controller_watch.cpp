@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// The watcher: compares what Slurm says of the jobs with the catalogue, restarts what failed, starts what is due.
+#include <algorithm>
+#include <format>
+
+#include "common/log.h"
+#include "daemon/controller.h"
+
+namespace sckpt {
+
+using std::chrono::steady_clock;
+
+void Controller::tick() {
+    const Result<std::vector<SlurmJob>> jobs = slurm_jobs();
+    Errands errands;
+    std::vector<std::pair<std::string, rpc::Task>> unverified;
+    {
+        const std::lock_guard lock(mutex_);
+        if (jobs.has_value() != slurm_reachable_) {
+            if (jobs) log_info("slurmctld answers");
+            else log_warning("{}", jobs.error().text);
+        }
+        slurm_reachable_ = jobs.has_value();
+        check_generations();
+        if (jobs) {
+            slurm_jobs_.clear();
+            for (const SlurmJob& job : *jobs) slurm_jobs_.emplace(job.job_id, job);
+            const auto rows = catalogue_.jobs(false);
+            if (!rows) return log_error("catalogue: {}", rows.error().text);
+            for (const JobRow& row : *rows) watch_job(row, errands);
+            unverified.swap(unverified_);
+        }
+        start_due_checkpoints();
+        const auto deleting = catalogue_.checkpoints_in(CheckpointState::deleting);
+        if (deleting)
+            for (const CheckpointRow& row : *deleting) send_remove(row.id);
+    }
+    for (const auto& [node, task] : unverified) task_started(node, task);
+    run_errands(errands);
+}
+
+void Controller::watch_job(const JobRow& job, Errands& errands) {
+    const auto found = slurm_jobs_.find(job.job_id);
+    if (found == slurm_jobs_.end() || found->second.uid != job.uid) return forgotten(job);
+    const SlurmJob& slurm = found->second;
+    if (slurm.state != SlurmJobState::pending) return watch_ended(job, slurm, errands);
+
+    // Requeued, by Slurm, by somebody or by us. Slurm lets such a job wait until its old credential has expired (121 s by default);
+    // once its nodes are free there is nothing to wait for. Done once for each requeue: who sets a later time by hand is not fought.
+    if (slurm.restart_count <= job.slurm_restart_count || slurm.completing || slurm.held) return;
+    const auto moved = started_now_.find(job.job_id);
+    if (moved != started_now_.end() && moved->second == slurm.restart_count) return;
+    errands.start_now.push_back(job.job_id);
+}
+
+void Controller::watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& errands) {
+    if (slurm.completing) return;
+    EndedJob ended;
+    ended.state = slurm.state;
+    ended.exit_status = slurm.exit_status;
+    ended.may_requeue = slurm.may_requeue;
+    ended.restarts = job.restarts;
+    ended.max_restarts = job.max_restarts;
+    const auto newest = catalogue_.newest_complete(job.id);
+    ended.has_complete = newest && newest->has_value();
+    EndDecision decision = decide_end(ended);
+    switch (decision.action) {
+        case EndAction::wait: return;
+        case EndAction::discard:
+            note(job.id, decision.reason);
+            live_.erase(job.job_id);
+            return discard_checkpoints(job);
+        case EndAction::keep:
+            live_.erase(job.job_id);
+            abandon_unfinished(job, "the job ended");
+            if (job.held_reason == decision.reason) return;
+            note(job.id, decision.reason);
+            if (auto done = catalogue_.set_job_held(job.id, decision.reason); !done) log_error("catalogue: {}", done.error().text);
+            return;
+        case EndAction::requeue:
+            live_.erase(job.job_id);
+            // An image on its way into the store is newer than what is complete: wait for it, as long as its node lives.
+            if (const auto generation = generation_of_job(job.job_id)) {
+                const auto node = nodes_.find(generation->node);
+                if (node != nodes_.end() && node->second.outbox && generation->progress.phase() == rpc::CreateProgress::CAPTURED) return;
+                abandon_unfinished(job, "the job ended");
+            }
+            // Counted before it is done: a crash in between costs one restart, never adds one.
+            if (auto count = catalogue_.count_restart(job.id); !count) return log_error("catalogue: {}", count.error().text);
+            note(job.id, std::format("{}: requeue, to go on from checkpoint {}", decision.reason, (*newest)->number));
+            errands.requeue.push_back(job.job_id);
+            return;
+    }
+}
+
+// Slurm does not know the job any more (MinJobAge has passed, or its state was lost). Checkpoints of a failed job are kept for
+// policy.keep_failed, so that what a user or administrator may still want is not swept away with Slurm's memory of the job.
+void Controller::forgotten(const JobRow& job) {
+    const auto rows = catalogue_.checkpoints(job.id);
+    if (!rows) return log_error("catalogue: {}", rows.error().text);
+    std::int64_t newest = 0;
+    for (const CheckpointRow& row : *rows) newest = std::max(newest, std::max(row.created, row.completed));
+    if (unix_now() - std::max(newest, started_) < config_.policy.keep_failed_seconds && newest != 0) return;
+    note(job.id, "Slurm does not know the job any more");
+    discard_checkpoints(job);
+}
+
+void Controller::check_generations() {
+    std::vector<RowId> late;
+    for (const auto& [id, generation] : generations_)
+        if (generation->progress.phase() == rpc::CreateProgress::ORDERED && steady_clock::now() > generation->dump_deadline) late.push_back(id);
+    for (const RowId id : late) drop_generation(id, "its node did not report in time");
+}
+
+void Controller::start_due_checkpoints() {
+    for (auto& [job_id, live] : live_) {
+        if (steady_clock::now() < live.due || generation_of_job(job_id)) continue;
+        const auto job = catalogue_.newest_job(job_id);
+        if (!job || !*job) continue;
+        const auto begun = begin_generation(**job, live);
+        if (begun) continue;
+        schedule_next(live, **job);
+        if (auto done = catalogue_.set_job_error((*job)->id, begun.error().text); !done) log_error("catalogue: {}", done.error().text);
+        if ((*job)->last_error != begun.error().text) note((*job)->id, "no checkpoint: " + begun.error().text);
+    }
+}
+
+void Controller::run_errands(const Errands& errands) {
+    for (const std::uint32_t job_id : errands.requeue) {
+        if (const auto done = slurm_requeue_job(job_id, false); !done) {
+            const std::lock_guard lock(mutex_);
+            const auto job = catalogue_.newest_job(job_id);
+            if (job && *job) note((*job)->id, done.error().text);
+        }
+    }
+    for (const std::uint32_t job_id : errands.start_now) {
+        const auto done = slurm_start_now(job_id);
+        if (!done) {
+            log_info("{}", done.error().text);  // its nodes are not free yet: again at the next tick
+            continue;
+        }
+        const std::lock_guard lock(mutex_);
+        const auto slurm = slurm_jobs_.find(job_id);
+        if (slurm != slurm_jobs_.end()) started_now_[job_id] = slurm->second.restart_count;
+    }
+}
+
+void Controller::hold(std::uint32_t job_id, const std::string& reason) {
+    if (const auto done = slurm_requeue_job(job_id, true); !done) log_error("holding: {}", done.error().text);
+    if (const auto done = slurm_set_admin_comment(job_id, "sckpt: held: " + reason.substr(0, 200)); !done) log_warning("{}", done.error().text);
+}
+
+}  // namespace sckpt

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "daemon/node_agent.h"
+
+#include <filesystem>
+#include <format>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/statvfs.h>
+#include <thread>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/process.h"
+
+namespace sckpt {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr int kHelloDeadlineMs = 5000;
+constexpr milliseconds kProgressEvery{500};
+constexpr const char* kCapturedName = "captured.json";  // written last: without it the directory is a half-written image
+
+Result<local::Message> receive_local(int socket, int deadline_ms, std::vector<UniqueFd>* fds) {
+    SCKPT_ASSIGN(Received received, receive_message(socket, deadline_ms, sizeof(local::Message)));
+    if (received.bytes.empty()) return fail(Errc::not_found, "sckpt-run has gone");
+    local::Message message;
+    if (received.bytes.size() != sizeof message) return fail(Errc::invalid, "a message of another size");
+    std::memcpy(&message, received.bytes.data(), sizeof message);
+    if (message.magic != local::kMagic || message.version != local::kVersion)
+        return fail(Errc::unsupported, "sckpt-run and sckptd are of different versions: install both anew");
+    if (fds != nullptr) *fds = std::move(received.fds);
+    return message;
+}
+
+std::uint64_t random_start() { return static_cast<std::uint64_t>(steady_clock::now().time_since_epoch().count()); }
+
+void lower_priority() {
+    // This thread only: Linux counts nice by thread. The job's own threads come first wherever the processor is short.
+    setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
+}
+
+}  // namespace
+
+rpc::Task SupervisedTask::describe() const {
+    rpc::Task task;
+    task.set_job_id(hello.job_id);
+    task.set_step_id(hello.step_id);
+    task.set_task_id(hello.task_id);
+    task.set_uid(uid);
+    task.set_restart_count(hello.restart_count);
+    task.set_interval_seconds(hello.interval_seconds);
+    task.set_max_restarts(hello.max_restarts);
+    task.set_resuming(root == 0);
+    return task;
+}
+
+NodeAgent::NodeAgent(Config config, std::unique_ptr<Backend> backend)
+    : config_(std::move(config)), backend_(std::move(backend)),
+      link_(config_.controller, {[this] { return hello(); }, [this] { reconnected(); }, [this](const auto& message) { received(message); }}),
+      next_query_(random_start()) {}
+
+Result<> NodeAgent::start() {
+    SCKPT_TRY(make_directories(config_.node.fast_tier, 0700));
+    probe_ = backend_->probe();
+    if (probe_.usable) log_info("backend {} {}", probe_.name, probe_.version);
+    else log_error("no checkpoints on this node: {}", probe_.reason);
+    for (const std::string& text : probe_.notes) log_info("backend: {}", text);
+    recover();
+    link_.start();
+    return {};
+}
+
+std::string NodeAgent::image_directory(std::uint64_t checkpoint_id) const { return std::format("{}/ckpt-{}", config_.node.fast_tier, checkpoint_id); }
+
+// An earlier sckptd may have left captured images, whose drain goes on, and half-written ones, which are dropped.
+void NodeAgent::recover() {
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(config_.node.fast_tier, ignored)) {
+        const std::string directory = entry.path().string();
+        const auto text = read_file(directory + "/" + kCapturedName);
+        const auto json = text ? nlohmann::json::parse(*text, nullptr, false) : nlohmann::json();
+        if (json.is_object() && json.value("checkpoint_id", 0ULL) != 0) {
+            HeldImage image{json.value("checkpoint_id", 0ULL), json.value("job_id", 0U), json.value("path", std::string()), std::nullopt};
+            log_info("image of checkpoint row {} found: its drain goes on", image.checkpoint_id);
+            held_[image.checkpoint_id] = image;
+            std::thread([this, image] { drain(image); }).detach();
+        } else if (auto removed = remove_tree(directory); !removed) {
+            log_warning("a half-written image stays: {}", removed.error().text);
+        }
+    }
+}
+
+rpc::NodeInfo NodeAgent::info() const {
+    rpc::NodeInfo info;
+    info.set_version(SCKPT_VERSION);
+    info.set_backend_usable(probe_.usable);
+    info.set_backend(probe_.name + " " + probe_.version);
+    info.set_backend_reason(probe_.reason);
+    for (const std::string& text : probe_.notes) info.add_backend_notes(text);
+    struct statvfs space {};
+    if (statvfs(config_.node.fast_tier.c_str(), &space) == 0) {
+        info.set_fast_tier_bytes(space.f_blocks * space.f_frsize);
+        info.set_fast_tier_used((space.f_blocks - space.f_bfree) * space.f_frsize);
+    }
+    const std::lock_guard lock(mutex_);
+    info.set_tasks(static_cast<std::uint32_t>(tasks_.size()));
+    return info;
+}
+
+void NodeAgent::send_info() {
+    if (!link_.connected()) return;
+    rpc::NodeMessage message;
+    *message.mutable_info() = info();
+    link_.send(std::move(message));
+}
+
+Result<rpc::NodeHello> NodeAgent::hello() {
+    rpc::NodeHello hello;
+    hello.set_version(SCKPT_VERSION);
+    *hello.mutable_info() = info();
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, task] : tasks_) *hello.add_tasks() = task->describe();
+    for (const auto& [id, image] : held_) {
+        rpc::HeldImage& entry = *hello.add_images();
+        entry.set_checkpoint_id(id);
+        entry.set_job_id(image.job_id);
+    }
+    return hello;
+}
+
+void NodeAgent::reconnected() {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [query, pending] : resumes_) {
+        rpc::NodeMessage message;
+        message.mutable_resume_query()->set_query(query);
+        *message.mutable_resume_query()->mutable_task() = pending.task;
+        link_.send(std::move(message));
+    }
+    for (const auto& [id, image] : held_) {
+        if (!image.outcome) continue;
+        rpc::NodeMessage message;
+        *message.mutable_store_done() = *image.outcome;
+        link_.send(std::move(message));
+    }
+}
+
+void NodeAgent::received(const rpc::ControllerMessage& message) {
+    switch (message.what_case()) {
+        case rpc::ControllerMessage::kDump: std::thread([this, order = message.dump()] { dump(order); }).detach(); return;
+        case rpc::ControllerMessage::kDrop: std::thread([this, id = message.drop().checkpoint_id()] { drop(id); }).detach(); return;
+        case rpc::ControllerMessage::kRemove: std::thread([this, order = message.remove()] { remove(order); }).detach(); return;
+        case rpc::ControllerMessage::kResume: {
+            const std::lock_guard lock(mutex_);
+            const auto pending = resumes_.find(message.resume().query());
+            if (pending == resumes_.end()) return;
+            pending->second.order = message.resume();
+            answered_.notify_all();
+            return;
+        }
+        case rpc::ControllerMessage::kWelcome:
+        case rpc::ControllerMessage::WHAT_NOT_SET: return;
+    }
+}
+
+// ---------------------------------------------------------------- tasks
+
+Result<> NodeAgent::tell(const SupervisedTask& task, local::Kind kind, const std::string& text) {
+    local::Message message;
+    message.kind = kind;
+    text.copy(message.text, sizeof message.text - 1);
+    return send_message(task.socket.get(), {reinterpret_cast<const char*>(&message), sizeof message});
+}
+
+Result<std::shared_ptr<SupervisedTask>> NodeAgent::greet(UniqueFd connection) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return fail_errno("SO_PEERCRED");
+    auto task = std::make_shared<SupervisedTask>();
+    std::vector<UniqueFd> fds;
+    SCKPT_ASSIGN(task->hello, receive_local(connection.get(), kHelloDeadlineMs, &fds));
+    if (task->hello.kind != local::Kind::hello || fds.size() != 4) return fail(Errc::invalid, "not the hello of a sckpt-run");
+    task->socket = std::move(connection);
+    task->uid = peer.uid;
+    task->supervisor = peer.pid;
+    for (int i = 0; i < 3; ++i) task->stdio[i] = std::move(fds[static_cast<std::size_t>(i)]);
+    task->status = std::move(fds[3]);
+    return task;
+}
+
+// What is dumped later on this word: a process of the same user, leader of its session, in the cgroup that Slurm tracks the task by.
+Result<> NodeAgent::accept_started(SupervisedTask& task, const local::Message& message) {
+    const pid_t root = static_cast<pid_t>(message.pid);
+    SCKPT_ASSIGN(const ProcessIdentity identity, process_identity(root));
+    if (identity.uid != task.uid || identity.session != root)
+        return fail(Errc::denied, std::format("process {} is not a session leader of uid {}", root, task.uid));
+    SCKPT_ASSIGN(const std::string ours, tracking_cgroup(task.supervisor));
+    SCKPT_ASSIGN(const std::string its, tracking_cgroup(root));
+    if (ours != its) return fail(Errc::denied, std::format("process {} is not in the cgroup of its supervisor", root));
+    const std::lock_guard lock(mutex_);
+    task.root = root;
+    for (UniqueFd& fd : task.stdio) fd.reset();
+    task.status.reset();
+    return {};
+}
+
+Result<> NodeAgent::wait_started(const std::shared_ptr<SupervisedTask>& task) {
+    for (;;) {
+        SCKPT_ASSIGN(const local::Message message, receive_local(task->socket.get(), -1, nullptr));
+        if (message.kind != local::Kind::started) return fail(Errc::invalid, "an unexpected message of sckpt-run");
+        SCKPT_TRY(accept_started(*task, message));
+        rpc::NodeMessage report;
+        *report.mutable_task_started()->mutable_task() = task->describe();
+        link_.send(std::move(report));
+    }
+}
+
+void NodeAgent::serve(UniqueFd connection) {
+    const auto greeted = greet(std::move(connection));
+    if (!greeted) return log_warning("a supervisor was refused: {}", greeted.error().text);
+    const std::shared_ptr<SupervisedTask>& task = *greeted;
+    {
+        const std::lock_guard lock(mutex_);
+        tasks_[{task->hello.job_id, task->hello.step_id, task->hello.task_id}] = task;
+    }
+    Result<> done;
+    if (task->hello.reconnect == 0) done = task->hello.restart_count == 0 ? tell(*task, local::Kind::launch) : resume(task);
+    if (done) done = wait_started(task);
+    if (!done && done.error().code != Errc::not_found) log_warning("job {}: {}", task->hello.job_id, done.error().text);
+    forget(task);
+}
+
+void NodeAgent::forget(const std::shared_ptr<SupervisedTask>& task) {
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = tasks_.find({task->hello.job_id, task->hello.step_id, task->hello.task_id});
+        if (found == tasks_.end() || found->second != task) return;  // a newer connection has taken its place
+        tasks_.erase(found);
+    }
+    rpc::NodeMessage report;
+    *report.mutable_task_ended()->mutable_task() = task->describe();
+    link_.send(std::move(report));
+}
+
+// ---------------------------------------------------------------- dumps and drains
+
+// Moves a log of CRIU to where it stays after the image is gone; answers where, for the user's message.
+std::string NodeAgent::keep_log(const std::string& directory, const char* name, const std::string& as) const {
+    const std::string logs = std::filesystem::path(config_.node.fast_tier).parent_path().string() + "/logs";
+    const std::string target = logs + "/" + as;
+    if (!make_directories(logs, 0700) || rename((directory + "/" + name).c_str(), target.c_str()) != 0) return "";
+    return std::format(" (log: {})", target);
+}
+
+Result<DumpReport> NodeAgent::dump_task(const rpc::DumpOrder& order, const std::string& directory) {
+    std::shared_ptr<SupervisedTask> task;
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = tasks_.find({order.job_id(), order.step_id(), order.task_id()});
+        if (found != tasks_.end()) task = found->second;
+    }
+    if (!task || task->root == 0) return fail(Errc::not_found, "its batch script does not run under sckpt on this node (any more)");
+    if (task->uid != order.uid()) return fail(Errc::denied, std::format("its process belongs to uid {}, not to {}", task->uid, order.uid()));
+    if (!probe_.usable) return fail(Errc::unsupported, probe_.reason);
+    SCKPT_TRY(make_directories(directory, 0700));
+    DumpRequest request;
+    request.root = task->root;
+    request.supervisor = task->supervisor;
+    request.uid = task->uid;
+    request.directory = directory;
+    request.deadline = std::chrono::seconds(config_.node.dump_timeout_seconds);
+    return backend_->dump(request);
+}
+
+void NodeAgent::dump(const rpc::DumpOrder& order) {
+    const std::string directory = image_directory(order.checkpoint_id());
+    const HeldImage image{order.checkpoint_id(), order.job_id(), order.path(), std::nullopt};
+    rpc::NodeMessage message;
+    rpc::DumpDone& done = *message.mutable_dump_done();
+    done.set_checkpoint_id(order.checkpoint_id());
+    Result<DumpReport> report = dump_task(order, directory);
+    if (report) {
+        const nlohmann::json captured{{"checkpoint_id", image.checkpoint_id}, {"job_id", image.job_id}, {"path", image.path}};
+        if (auto written = write_file_durable(directory + "/" + kCapturedName, captured.dump(), 0600); !written)
+            report = std::unexpected(written.error());
+    }
+    if (!report) {
+        const std::string log = keep_log(directory, "dump.log", std::format("job-{}-ckpt-{}.dump.log", order.job_id(), order.number()));
+        done.set_error(report.error().text + log);
+        log_warning("dump of job {}: {}", order.job_id(), done.error());
+        if (auto removed = remove_tree(directory); !removed) log_warning("{}", removed.error().text);
+        return link_.send(std::move(message));
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        held_[image.checkpoint_id] = image;
+    }
+    done.set_ok(true);
+    done.set_bytes(report->bytes);
+    done.set_frozen_ms(static_cast<std::uint32_t>(report->frozen.count()));
+    for (const FileRecord& file : report->files) {
+        rpc::File& entry = *done.add_files();
+        entry.set_path(file.path);
+        entry.set_inode(file.inode);
+        entry.set_size(file.size);
+        entry.set_append(file.append);
+        entry.set_stdio(file.stdio);
+    }
+    link_.send(std::move(message));
+    drain(image);
+}
+
+void NodeAgent::drain(const HeldImage& image) {
+    lower_priority();
+    auto last = steady_clock::now();
+    const auto progress = [&](std::uint64_t bytes) {
+        if (steady_clock::now() - last < kProgressEvery) return;
+        last = steady_clock::now();
+        rpc::NodeMessage message;
+        message.mutable_store_progress()->set_checkpoint_id(image.checkpoint_id);
+        message.mutable_store_progress()->set_bytes_stored(bytes);
+        link_.send(std::move(message));
+    };
+    const auto put = [&]() -> Result<StoredImage> {
+        SCKPT_ASSIGN(const Store store, Store::open(config_.store.directory));
+        return store.put(image_directory(image.checkpoint_id), image.path, progress);
+    };
+    const Result<StoredImage> stored = put();
+    rpc::NodeMessage message;
+    rpc::StoreDone& done = *message.mutable_store_done();
+    done.set_checkpoint_id(image.checkpoint_id);
+    done.set_ok(stored.has_value());
+    if (stored) {
+        done.mutable_image()->set_digest(stored->digest);
+        done.mutable_image()->set_bytes(stored->bytes);
+    } else {
+        done.set_error(stored.error().text);
+        log_warning("checkpoint row {} of job {} was not stored: {}", image.checkpoint_id, image.job_id, stored.error().text);
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        const auto held = held_.find(image.checkpoint_id);
+        if (held == held_.end()) return;  // dropped meanwhile
+        held->second.outcome = done;
+    }
+    link_.send(std::move(message));
+}
+
+void NodeAgent::drop(std::uint64_t checkpoint_id) {
+    {
+        const std::lock_guard lock(mutex_);
+        held_.erase(checkpoint_id);
+    }
+    if (auto removed = backend_->destroy(image_directory(checkpoint_id)); !removed) log_warning("{}", removed.error().text);
+}
+
+void NodeAgent::remove(const rpc::RemoveOrder& order) {
+    const auto removed = [&]() -> Result<> {
+        SCKPT_ASSIGN(const Store store, Store::open(config_.store.directory));
+        return store.remove(order.path());
+    }();
+    rpc::NodeMessage message;
+    rpc::Removed& report = *message.mutable_removed();
+    report.set_checkpoint_id(order.checkpoint_id());
+    report.set_ok(removed.has_value());
+    if (!removed) report.set_error(removed.error().text);
+    link_.send(std::move(message));
+}
+
+}  // namespace sckpt

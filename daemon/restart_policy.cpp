@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "daemon/restart_policy.h"
+
+#include <format>
+#include <sys/wait.h>
+
+namespace sckpt {
+
+std::string describe_exit(int wait_status) {
+    if (WIFSIGNALED(wait_status)) return std::format("signal {}", WTERMSIG(wait_status));
+    return std::format("exit code {}", WEXITSTATUS(wait_status));
+}
+
+EndDecision decide_end(const EndedJob& job) {
+    std::string how;
+    switch (job.state) {
+        case SlurmJobState::completed: return {EndAction::discard, "the job completed"};
+        case SlurmJobState::cancelled: return {EndAction::discard, "the job was cancelled"};
+        case SlurmJobState::timed_out: return {EndAction::keep, "the job reached its time limit; sckpt restarts after failures only"};
+        case SlurmJobState::out_of_memory: return {EndAction::keep, "the job ran out of memory and would do so again; submit it with more memory"};
+        case SlurmJobState::failed: how = "the job failed with " + describe_exit(job.exit_status); break;
+        case SlurmJobState::node_fail: how = "a node of the job failed"; break;
+        default: return {};
+    }
+    if (!job.has_complete) return {EndAction::keep, how + "; it has no complete checkpoint to restart from"};
+    if (!job.may_requeue) return {EndAction::keep, how + "; it was submitted with --no-requeue, so Slurm refuses to restart it"};
+    if (static_cast<std::int64_t>(job.restarts) >= job.max_restarts)
+        return {EndAction::keep, std::format("{}; it was restarted {} times already, and --ckpt-max-restarts is {}", how, job.restarts,
+                                             job.max_restarts)};
+    return {EndAction::requeue, how};
+}
+
+}  // namespace sckpt

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// What the commands print, as a reader or a script sees it.
+#include <stdlib.h>
+#include <time.h>
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <ranges>
+#include <string>
+
+#include "cli/session.h"
+#include "cli/verbs.h"
+
+using namespace sckpt;
+using namespace sckpt::cli;
+
+namespace {
+
+std::size_t longest_line(const std::string& text) {
+    std::size_t longest = 0;
+    for (const auto line : text | std::views::split('\n'))
+        longest = std::max(longest, static_cast<std::size_t>(std::ranges::distance(line)));
+    return longest;
+}
+
+rpc::Checkpoint* add_checkpoint(rpc::Job& job, std::uint32_t number, rpc::CheckpointState state, std::int64_t created,
+                                std::uint64_t bytes) {
+    rpc::Checkpoint* checkpoint = job.add_checkpoints();
+    checkpoint->set_number(number);
+    checkpoint->set_state(state);
+    checkpoint->set_created(created);
+    checkpoint->set_bytes(bytes);
+    checkpoint->set_frozen_ms(50);
+    return checkpoint;
+}
+
+rpc::Job sample_job() {
+    rpc::Job job;
+    job.set_job_id(67108863);
+    job.set_uid(1000);
+    job.set_user("a-user-with-a-long-name");
+    job.set_slurm_state("OUT_OF_MEMORY");
+    job.set_restarts(3);
+    job.set_max_restarts(3);
+    job.set_interval_seconds(900);
+    add_checkpoint(job, 11, rpc::COMPLETE, 1000, 12'900'000);
+    add_checkpoint(job, 12, rpc::FAILED, 1600, 0)
+        ->set_reason("the socket to 10.0.0.1:80 cannot be dumped: close it, or wait until the transfer is over");
+    return job;
+}
+
+}  // namespace
+
+TEST_CASE("sizes") {
+    CHECK(format_bytes(0) == "0 B");
+    CHECK(format_bytes(1023) == "1023 B");
+    CHECK(format_bytes(1024) == "1.0 KiB");
+    CHECK(format_bytes(12'897'485) == "12.3 MiB");
+    CHECK(format_bytes((1u << 20) - 1) == "1.0 MiB");  // never "1024.0 KiB"
+    CHECK(format_bytes(5ULL << 30) == "5.0 GiB");
+    CHECK(format_bytes(3ULL << 50) == "3.0 PiB");
+    CHECK(format_bytes(~0ULL) == "16384.0 PiB");
+}
+
+TEST_CASE("ages and times") {
+    CHECK(format_age(-5) == "0s");
+    CHECK(format_age(59) == "59s");
+    CHECK(format_age(60) == "1m");
+    CHECK(format_age(3599) == "59m");
+    CHECK(format_age(3 * 3600 + 12 * 60 + 59) == "3h12m");
+    CHECK(format_age(2 * 86400 + 4 * 3600) == "2d4h");
+    CHECK(format_milliseconds(54) == "0.05 s");
+    CHECK(format_milliseconds(12'345) == "12.35 s");
+    CHECK(format_time(0) == "-");
+    REQUIRE(setenv("TZ", "XYZ-2", 1) == 0);  // two hours east of Greenwich
+    tzset();
+    CHECK(format_time(1'000'000'000) == "2001-09-09T03:46:40");
+}
+
+TEST_CASE("nothing that a job wrote can steer the terminal") {
+    CHECK(printable("plain, caf\xc3\xa9") == "plain, caf\xc3\xa9");
+    CHECK(printable("a\033[2Jb\nc\x7f") == "a?[2Jb?c?");
+    CHECK(printable("a\xc2\x9b"
+                    "2Jb") == "a?2Jb");  // CSI as one character
+    Table table({{"NOTE"}});
+    table.add({{"x\033]0;title\007"}});
+    CHECK_FALSE(table.text({}).contains('\033'));
+}
+
+TEST_CASE("texts are shortened between characters") {
+    CHECK(shorten("short", 5) == "short");
+    CHECK(shorten("longer", 5) == "lo...");
+    CHECK(shorten("\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9", 5) == "\xc3\xa9\xc3\xa9...");
+    CHECK(shorten("\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9", 5) == "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9");
+}
+
+TEST_CASE("a table lines its columns up and keeps within the width") {
+    Table table({{"N", Align::right}, {"NAME"}, {"NOTE"}});
+    table.add({{"1"}, {"caf\xc3\xa9"}, {"a note that is far too long for this terminal"}});
+    table.add({{"100"}, {"x"}, {""}});
+    CHECK(table.text({.width = 30}) ==
+          "  N  NAME  NOTE\n"
+          "  1  caf\xc3\xa9  a note that is f...\n"
+          "100  x\n");
+    CHECK(table.text({.width = 200}).contains("for this terminal"));
+    CHECK(table.text({.width = 0}).contains("a not..."));  // the last column keeps some room on any terminal
+}
+
+TEST_CASE("colours are there only where they are asked for") {
+    Table table({{"STATE"}, {"N", Align::right}});
+    table.add({{"FAILED", Colour::bad}, {"1"}});
+    CHECK_FALSE(table.text({.colour = false}).contains('\033'));
+    CHECK(table.text({.colour = true}).contains("\033[31mFAILED\033[0m"));
+}
+
+TEST_CASE("list fits 80 columns, whatever the names, and tells the last good checkpoint") {
+    rpc::ListReply reply;
+    *reply.add_jobs() = sample_job();
+    reply.mutable_jobs(0)->set_held_reason("restarted 3 times, and failed each time: look at its output, then scontrol release");
+    const std::string text = render_jobs(reply, {.now = 1720});
+    INFO(text);
+    CHECK(longest_line(text) <= 80);
+    CHECK(text.contains("  11 "));  // not 12, which failed
+    CHECK(text.contains("12.3 MiB"));
+    CHECK(text.contains(" 12m "));
+    CHECK(text.contains("held: "));
+}
+
+TEST_CASE("the checkpoints of a job") {
+    const std::string text = render_checkpoints(sample_job(), {});
+    INFO(text);
+    CHECK(longest_line(text) <= 80);
+    CHECK(text.contains("COMPLETE"));
+    CHECK(text.contains("FAILED"));
+    CHECK(text.contains("the socket"));
+    CHECK_FALSE(text.contains("0 B"));
+}
+
+TEST_CASE("show tells everything") {
+    rpc::Job job = sample_job();
+    rpc::Image* image = job.mutable_checkpoints(0)->add_images();
+    image->set_task("batch");
+    image->set_node("n1");
+    image->set_path("67108863/11/batch");
+    image->set_digest(std::string(64, 'a'));
+    rpc::File* file = image->add_files();
+    file->set_path("/home/somebody/" + std::string(100, 'p') + "/results.dat");
+    file->set_size(4096);
+    file->set_append(true);
+    rpc::Restart* restart = job.add_restarts_done();
+    restart->set_checkpoint(11);
+    restart->set_outcome("restored");
+    job.add_events()->set_text("requeued: its node failed");
+    const std::string text = render_job(job, {});
+    INFO(text);
+    for (const char* part : {"a-user-with-a-long-name (1000)", "OUT_OF_MEMORY", "15m", "3 of at most 3", "batch script", "/results.dat",
+                             "append", "restored", "requeued: its node failed", "67108863/11/batch"})
+        CHECK(text.contains(part));
+    CHECK(text.contains(std::string(64, 'a')));
+    CHECK(render_checkpoint(job, job.checkpoints(1), {}).contains("wait until the transfer is over"));  // the whole reason
+}
+
+TEST_CASE("status tells which node cannot checkpoint, and why") {
+    rpc::StatusReply reply;
+    reply.set_version("0.1.0");
+    rpc::NodeInfo* good = reply.add_nodes();
+    good->set_name("n1");
+    good->set_connected(true);
+    good->set_version("0.1.0");
+    good->set_backend("criu 4.2.1");
+    good->set_backend_usable(true);
+    rpc::NodeInfo* bad = reply.add_nodes();
+    bad->set_name("n2");
+    bad->set_version("0.0.9");
+    bad->set_backend_reason("/usr/sbin/criu is missing: install criu 4.2");
+    const std::string text = render_status(reply, "head:6830", {});
+    INFO(text);
+    for (const char* part :
+         {"sckptctld 0.1.0 at head:6830", "n2: no connection", "install criu 4.2", "n2: sckptd is version 0.0.9", "does not answer"})
+        CHECK(text.contains(part));
+    CHECK_FALSE(text.contains("n1: "));
+}
+
+TEST_CASE("the progress of a checkpoint, and its result") {
+    CreateState state;
+    const auto tell = [&](rpc::CreateProgress::Phase phase, std::uint64_t bytes, std::uint64_t stored) {
+        rpc::CreateProgress progress;
+        progress.set_phase(phase);
+        progress.set_checkpoint(3);
+        progress.set_bytes(bytes);
+        progress.set_bytes_stored(stored);
+        progress.set_frozen_ms(bytes ? 50 : 0);
+        state.update(progress);
+        return render_progress(state);
+    };
+    CHECK(tell(rpc::CreateProgress::ORDERED, 0, 0) == "checkpoint 3: ordered");
+    CHECK(tell(rpc::CreateProgress::CAPTURED, 12'897'485, 0).contains("captured"));
+    CHECK(tell(rpc::CreateProgress::CAPTURED, 12'897'485, 1 << 20) == "checkpoint 3: storing, 1.0 MiB of 12.3 MiB");
+    tell(rpc::CreateProgress::COMPLETE, 0, 0);
+    CHECK(render_created(state, 12) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s\n");
+    tell(rpc::CreateProgress::REQUEUED, 0, 0);
+    CHECK(render_created(state, 12) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s; the job is requeued\n");
+}
+
+TEST_CASE("JSON has every field, 64-bit numbers as numbers, and enums by name") {
+    rpc::ListReply reply;
+    *reply.add_jobs() = sample_job();
+    const auto document = to_json(reply);
+    REQUIRE(document.has_value());
+    const auto& job = (*document)["jobs"][0];
+    CHECK(job["job_id"] == 67108863);
+    CHECK(job["held_reason"] == "");
+    CHECK(job["interval_seconds"] == 900);
+    CHECK(job["checkpoints"][0]["bytes"] == 12'900'000);
+    CHECK(job["checkpoints"][1]["state"] == "FAILED");
+    const auto again = nlohmann::json::parse(json_text(*document), nullptr, false);
+    CHECK(again == *document);
+}
+
+TEST_CASE("exit codes are those of the manual page") {
+    CHECK(static_cast<int>(exit_code(Errc::not_found)) == 3);
+    CHECK(static_cast<int>(exit_code(Errc::denied)) == 4);
+    CHECK(static_cast<int>(exit_code(Errc::unavailable)) == 5);
+    CHECK(static_cast<int>(exit_code(Errc::timeout)) == 6);
+    for (const Errc code :
+         {Errc::exists, Errc::invalid, Errc::busy, Errc::no_space, Errc::corrupt, Errc::unsupported, Errc::io, Errc::internal})
+        CHECK(static_cast<int>(exit_code(code)) == 1);
+}
