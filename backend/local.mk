@@ -5,6 +5,7 @@ libbackend_a_SOURCES = backend/backend.h backend/criu/criu_backend.cpp backend/c
   backend/criu/stats.h backend/criu/stats.cpp backend/criu/cgroups.h backend/criu/cgroups.cpp \
   backend/criu/user_files.h backend/criu/user_files.cpp backend/criu/credentials.h backend/criu/credentials.cpp \
   backend/criu/namespaces.h backend/criu/namespaces.cpp backend/criu/tree_check.h backend/criu/tree_check.cpp \
+  backend/criu/descriptor_check.h backend/criu/descriptor_check.cpp \
   backend/criu/task_files.h backend/criu/task_files.cpp backend/criu/child.h backend/criu/child.cpp
 
 sckptlibexec_PROGRAMS += sckpt-criu sckpt-criu-hook

@@ -62,6 +62,7 @@ constexpr std::array kFields = {
           [](Config& c) -> Target { return &c.policy.interval_seconds; }},
     Field{"policy", "max_restarts", Kind::count, 0, 1000, [](Config& c) -> Target { return &c.policy.max_restarts; }},
     Field{"policy", "keep", Kind::count, 1, 100, [](Config& c) -> Target { return &c.policy.keep; }},
+    Field{"policy", "keep_failed", Kind::time, 60, 366 * kDay, [](Config& c) -> Target { return &c.policy.keep_failed_seconds; }},
 };
 
 std::string full_name(const Field& field) { return std::format("{}.{}", field.section, field.key); }

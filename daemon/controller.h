@@ -91,8 +91,11 @@ class Controller {
     };
     struct ResumeSession {                   // one restart of a job: which checkpoints were tried
         std::uint32_t restart_count = 0;
-        std::uint32_t number = 0;            // the one ordered last; 0: none
-        bool tried = false;
+        std::uint32_t number = 0;            // the one ordered last; 0: none, or its restore has failed
+        std::uint32_t below = 0;             // those from this number on have failed; 0: none has
+        std::uint64_t query = 0;             // that it was ordered for
+        int lost = 0;                        // queries for it whose outcome nobody told: sckptd was killed meanwhile
+        bool reported = false;               // its success
     };
 
     // controller.cpp (the mutex is held in all of these, but in recover_generations(), which the constructor calls)
@@ -115,13 +118,14 @@ class Controller {
     void task_started(const std::string& node, const rpc::Task& task);
     void task_ended(const std::string& node, const rpc::Task& task);
     void resume_query(const std::string& node, const rpc::ResumeQuery& query);
-    rpc::ResumeOrder choose_resume(const JobRow& job, const rpc::Task& task, const std::string& node, bool& hold);
+    rpc::ResumeOrder choose_resume(const JobRow& job, const rpc::ResumeQuery& query, const std::string& node, bool& hold);
     void dump_done(const std::string& node, const rpc::DumpDone& done);
     void store_progress(const rpc::StoreProgress& progress);
     void store_done(const std::string& node, const rpc::StoreDone& done);
     void restore_done(const std::string& node, const rpc::RestoreDone& done);
     void removed(const rpc::Removed& removed);
     void resumed(const JobRow& job, std::uint32_t number);
+    void record_restart(RowId job, const RestartRow& restart);
     Result<SlurmJob> verify_task(const std::string& node, const rpc::Task& task);
 
     // controller_watch.cpp

@@ -9,7 +9,9 @@
 #include "daemon/slurm_api.h"
 #include "rpc/auth_munge.h"
 #include "rpc/channel.h"
+#include "rpc/purpose.h"
 #include "rpc/sckpt.grpc.pb.h"
+#include "rpc/text.h"
 
 namespace sckpt {
 namespace {
@@ -27,7 +29,7 @@ Result<std::string> make_nonce() {
 // The other end is the cluster's sckptctld: SlurmUser or root made the credential over our nonce, just now.
 Result<> check_welcome(const rpc::ControllerMessage& message, const std::string& nonce) {
     if (!message.has_welcome()) return fail(Errc::denied, "sckptctld did not prove itself");
-    SCKPT_ASSIGN(const rpc::Caller caller, rpc::check_credential(message.welcome().credential(), "sckptctld-welcome " + nonce));
+    SCKPT_ASSIGN(const rpc::Caller caller, rpc::check_credential(message.welcome().credential(), rpc::welcome_purpose(nonce)));
     if (caller.uid == 0) return {};
     SCKPT_ASSIGN(const uid_t slurm_user, slurm_user_id());
     if (caller.uid == slurm_user) return {};
@@ -72,6 +74,7 @@ Result<> ControllerLink::attach(const std::stop_token& stop) {
         if (status.ok() || status.error_code() == grpc::StatusCode::CANCELLED) return {};
         return std::unexpected(rpc::error_from_status(status));
     };
+    rpc::make_utf8(message);
     if (!stream->Write(message) || !stream->Read(&received)) return ended();
     if (auto proven = check_welcome(received, nonce); !proven) {
         (void)ended();
@@ -81,11 +84,12 @@ Result<> ControllerLink::attach(const std::stop_token& stop) {
     connected_ = true;
     handlers_.connected();
     std::jthread writer([&](const std::stop_token& writer_stop) {
-        while (auto next = outbox_.pop(writer_stop))
-            if (!stream->Write(*next)) {
-                outbox_.put_back(std::move(*next));
-                return;
-            }
+        while (auto next = outbox_.pop(writer_stop)) {
+            rpc::make_utf8(*next);
+            if (stream->Write(*next)) continue;
+            outbox_.put_back(std::move(*next));
+            return;
+        }
     });
     while (!stop.stop_requested() && stream->Read(&received)) handlers_.received(received);
     writer.request_stop();

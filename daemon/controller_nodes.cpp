@@ -11,6 +11,9 @@
 namespace sckpt {
 namespace {
 
+// An image whose restore takes sckptd down again and again is left aside for an older one.
+constexpr int kLostAttempts = 3;
+
 bool is_batch(const rpc::Task& task) { return task.step_id() == local::kBatchStep; }
 
 std::vector<FileRow> file_rows(const google::protobuf::RepeatedPtrField<rpc::File>& files) {
@@ -114,7 +117,11 @@ void Controller::task_started(const std::string& node, const rpc::Task& task) {
     const auto session = resumes_.find(task.job_id());
     if (session != resumes_.end()) {
         // The report of the restore may have been lost with a connection; that the task runs says the same.
-        if (session->second.restart_count == task.restart_count() && session->second.number != 0) resumed(*job, session->second.number);
+        const ResumeSession& last = session->second;
+        if (last.restart_count == task.restart_count() && last.number != 0) {
+            if (!last.reported) record_restart(job->id, {unix_now(), last.restart_count, last.number, node, "restored", 0});
+            resumed(*job, last.number);
+        }
         resumes_.erase(session);
     }
     if (auto done = catalogue_.set_job_held(job->id, ""); !done) log_error("catalogue: {}", done.error().text);
@@ -128,7 +135,7 @@ void Controller::task_ended(const std::string& node, const rpc::Task& task) {
     if (!is_batch(task)) return;
     const std::lock_guard lock(mutex_);
     const auto live = live_.find(task.job_id());
-    if (live != live_.end() && live->second.node == node) live_.erase(live);
+    if (live != live_.end() && live->second.node == node && live->second.task.uid() == task.uid()) live_.erase(live);
 }
 
 // The job goes on from `number`: what was made after it belongs to a course of events that did not happen.
@@ -159,7 +166,7 @@ void Controller::resume_query(const std::string& node, const rpc::ResumeQuery& q
             order.set_action(rpc::ResumeOrder::REFUSE);
             order.set_text("the catalogue of sckptctld fails: " + job.error().text);
         } else {
-            order = choose_resume(*job, task, node, hold_it);
+            order = choose_resume(*job, query, node, hold_it);
         }
     }
     order.set_query(query.query());
@@ -169,13 +176,22 @@ void Controller::resume_query(const std::string& node, const rpc::ResumeQuery& q
     send(node, std::move(message));
 }
 
-// With the mutex held. The newest complete checkpoint not tried yet in this restart; from the beginning only when there never was one.
-rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::Task& task, const std::string& node, bool& hold_it) {
+// With the mutex held. The newest complete checkpoint that has not failed in this restart; from the beginning only when there never was
+// one. The same query may come twice, and sckptd may be killed during a restore: neither says anything against the checkpoint.
+rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::ResumeQuery& query, const std::string& node, bool& hold_it) {
+    const rpc::Task& task = query.task();
     abandon_unfinished(job, "the job was restarted before it was complete");
     ResumeSession& session = resumes_[task.job_id()];
-    if (session.restart_count != task.restart_count()) session = {task.restart_count(), 0, false};
+    if (session.restart_count != task.restart_count()) {
+        session = {};
+        session.restart_count = task.restart_count();
+    }
+    if (session.number != 0 && session.query != query.query() && ++session.lost >= kLostAttempts) {
+        session.below = session.number;
+        session.lost = 0;
+    }
     rpc::ResumeOrder order;
-    const auto next = catalogue_.newest_complete(job.id, session.number);
+    const auto next = catalogue_.newest_complete(job.id, session.below);
     if (!next) {
         order.set_action(rpc::ResumeOrder::REFUSE);
         order.set_text("the catalogue of sckptctld fails: " + next.error().text);
@@ -189,7 +205,7 @@ rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::Task& t
             return order;
         }
         session.number = (*next)->number;
-        session.tried = true;
+        session.query = query.query();
         order.set_action(rpc::ResumeOrder::RESTORE);
         order.set_checkpoint_id(static_cast<std::uint64_t>((*next)->id));
         order.set_number((*next)->number);
@@ -201,7 +217,7 @@ rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::Task& t
     const auto rows = catalogue_.checkpoints(job.id);
     const bool any_bad = rows && std::ranges::any_of(*rows, [](const CheckpointRow& row) { return row.state == CheckpointState::bad; });
     RestartRow restart{unix_now(), task.restart_count(), 0, node, "", 0};
-    if (session.tried || any_bad) {
+    if (session.below != 0 || any_bad) {
         const auto fresh = catalogue_.newest_job(job.job_id);
         const std::string last = fresh && *fresh ? (*fresh)->last_error : "";
         const std::string reason = std::format("no checkpoint of job {} could be restored{}{}", job.job_id, last.empty() ? "" : "; the last error: ", last);
@@ -283,9 +299,16 @@ void Controller::restore_done(const std::string& node, const rpc::RestoreDone& d
     if (!row || !*row) return;
     const CheckpointRow& checkpoint = **row;
     RestartRow restart{unix_now(), 0, checkpoint.number, node, "restored", done.restore_ms()};
-    for (const auto& [job_id, session] : resumes_) {
+    for (auto& [job_id, session] : resumes_) {
         const auto job = catalogue_.newest_job(job_id);
-        if (job && *job && (*job)->id == checkpoint.job) restart.slurm_restart_count = session.restart_count;
+        if (!job || !*job || (*job)->id != checkpoint.job) continue;
+        restart.slurm_restart_count = session.restart_count;
+        if (session.number != checkpoint.number || session.query != done.query()) continue;
+        session.reported = done.ok();
+        if (done.ok()) continue;
+        session.below = session.number;
+        session.number = 0;
+        session.lost = 0;
     }
     if (!done.ok()) {
         restart.outcome = "failed: " + done.error();
@@ -294,8 +317,12 @@ void Controller::restore_done(const std::string& node, const rpc::RestoreDone& d
         if (done.image_bad() && checkpoint.state == CheckpointState::complete)
             if (auto set = catalogue_.bad(id, done.error()); !set) log_error("catalogue: {}", set.error().text);
     }
-    note(checkpoint.job, std::format("restart from checkpoint {} on {}: {}", checkpoint.number, node, restart.outcome));
-    if (auto added = catalogue_.add_restart(checkpoint.job, restart); !added) log_error("catalogue: {}", added.error().text);
+    record_restart(checkpoint.job, restart);
+}
+
+void Controller::record_restart(RowId job, const RestartRow& restart) {
+    note(job, std::format("restart from checkpoint {} on {}: {}", restart.checkpoint, restart.node, restart.outcome));
+    if (auto added = catalogue_.add_restart(job, restart); !added) log_error("catalogue: {}", added.error().text);
 }
 
 void Controller::removed(const rpc::Removed& removed) {

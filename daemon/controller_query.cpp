@@ -121,14 +121,15 @@ Result<rpc::ShowReply> Controller::show(std::uint32_t job_id, std::uint32_t chec
 }
 
 rpc::StatusReply Controller::status() {
+    const Result<std::string> slurm = slurm_version();
     const std::lock_guard lock(mutex_);
     rpc::StatusReply reply;
     reply.set_version(SCKPT_VERSION);
     reply.set_started(started_);
     reply.set_catalogue(config_.controller.state_directory + "/catalogue.sqlite");
     reply.set_schema_version(Catalogue::kSchemaVersion);
-    reply.set_slurm_reachable(slurm_reachable_);
-    reply.set_slurm_version(slurm_library_version());
+    reply.set_slurm_reachable(slurm.has_value());
+    reply.set_slurm_version(slurm.value_or(""));
     if (const auto rows = catalogue_.jobs(false)) reply.set_jobs(static_cast<std::uint32_t>(rows->size()));
     if (const auto rows = catalogue_.checkpoints_in(CheckpointState::complete))
         reply.set_checkpoints_complete(static_cast<std::uint32_t>(rows->size()));

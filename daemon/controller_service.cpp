@@ -7,8 +7,10 @@
 #include <thread>
 
 #include "common/log.h"
+#include "rpc/purpose.h"
 #include "rpc/server_auth.h"
 #include "rpc/status.h"
+#include "rpc/text.h"
 
 namespace sckpt {
 namespace {
@@ -28,6 +30,7 @@ template <class Reply>
 grpc::Status answer(Result<Reply> result, Reply* reply) {
     if (!result) return rpc::status_from_error(result.error());
     *reply = std::move(*result);
+    rpc::make_utf8(*reply);
     return grpc::Status::OK;
 }
 
@@ -104,6 +107,7 @@ grpc::Status CommandService::Status(grpc::ServerContext* context, const rpc::Sta
         const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/Status", request);
         if (!caller) return rpc::status_from_error(caller.error());
         *reply = controller_.status();
+        rpc::make_utf8(*reply);
         return grpc::Status::OK;
     });
 }
@@ -120,7 +124,7 @@ grpc::Status NodeService::Attach(grpc::ServerContext* context, grpc::ServerReade
             log_warning("refused: {}", known.error().text);
             return rpc::status_from_error(known.error());
         }
-        const auto proof = rpc::make_credential("sckptctld-welcome " + hello.nonce());
+        const auto proof = rpc::make_credential(rpc::welcome_purpose(hello.nonce()));
         if (!proof) return rpc::status_from_error(proof.error());
         rpc::ControllerMessage welcome;
         welcome.mutable_welcome()->set_credential(*proof);
@@ -128,8 +132,10 @@ grpc::Status NodeService::Attach(grpc::ServerContext* context, grpc::ServerReade
 
         const auto outbox = controller_.attach(hello);
         std::jthread writer([&](const std::stop_token& stop) {
-            while (auto order = outbox->pop(stop))
+            while (auto order = outbox->pop(stop)) {
+                rpc::make_utf8(*order);
                 if (!stream->Write(*order)) break;
+            }
         });
         while (stream->Read(&message)) controller_.handle(hello.name(), message);
         writer.request_stop();

@@ -45,12 +45,17 @@ void Controller::watch_job(const JobRow& job, Errands& errands) {
     if (found == slurm_jobs_.end() || found->second.uid != job.uid) return forgotten(job);
     const SlurmJob& slurm = found->second;
     if (slurm.state != SlurmJobState::pending) return watch_ended(job, slurm, errands);
+    live_.erase(job.job_id);  // its node may have died without a word
 
     // Requeued, by Slurm, by somebody or by us. Slurm lets such a job wait until its old credential has expired (121 s by default);
     // once its nodes are free there is nothing to wait for. Done once for each requeue: who sets a later time by hand is not fought.
+    // Not without a checkpoint: a node that comes back may still get the kill order for the earlier run (seen), and then such a job
+    // would be lost, while one with a checkpoint is restarted again.
     if (slurm.restart_count <= job.slurm_restart_count || slurm.completing || slurm.held) return;
     const auto moved = started_now_.find(job.job_id);
     if (moved != started_now_.end() && moved->second == slurm.restart_count) return;
+    const auto newest = catalogue_.newest_complete(job.id);
+    if (!newest || !*newest) return;
     errands.start_now.push_back(job.job_id);
 }
 

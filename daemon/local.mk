@@ -20,7 +20,7 @@ sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/controller.h daemon/control
 sckptctld_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
 sckptctld_LDADD = libdaemon.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
 
-sckptd_SOURCES = daemon/sckptd_main.cpp daemon/node_agent.h daemon/node_agent.cpp daemon/node_restore.cpp \
+sckptd_SOURCES = daemon/sckptd_main.cpp daemon/node_agent.h daemon/node_agent.cpp daemon/node_restore.cpp daemon/connection_limits.h \
   daemon/controller_link.h daemon/controller_link.cpp
 sckptd_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
 sckptd_LDADD = libdaemon.a libbackend.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)

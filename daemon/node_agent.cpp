@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/node_agent.h"
 
+#include <fcntl.h>
 #include <filesystem>
 #include <format>
 #include <nlohmann/json.hpp>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
@@ -20,6 +22,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr int kHelloDeadlineMs = 5000;
+constexpr int kStartedDeadlineMs = 30'000;  // a sckpt-run that is slower than that (the job was suspended) connects anew
 constexpr milliseconds kProgressEvery{500};
 constexpr const char* kCapturedName = "captured.json";  // written last: without it the directory is a half-written image
 
@@ -87,10 +90,33 @@ void NodeAgent::recover() {
             log_info("image of checkpoint row {} found: its drain goes on", image.checkpoint_id);
             held_[image.checkpoint_id] = image;
             std::thread([this, image] { drain(image); }).detach();
-        } else if (auto removed = remove_tree(directory); !removed) {
-            log_warning("a half-written image stays: {}", removed.error().text);
+        } else if (entry.is_directory(ignored)) {
+            const std::lock_guard lock(mutex_);
+            ++leftovers_;
+            std::thread([this, directory] { remove_leftover(directory); }).detach();
         }
     }
+}
+
+// The driver of an earlier sckptd may still be at work there, and must not be ended: it holds the job's processes, or is about to bring
+// them back. It keeps its image directory locked.
+void NodeAgent::remove_leftover(const std::string& directory) {
+    if (const auto open = open_file(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW); open && flock(open->get(), LOCK_EX | LOCK_NB) != 0) {
+        log_info("{}: an earlier sckptd's dump or restore is still under way", directory);
+        while (flock(open->get(), LOCK_EX) != 0 && errno == EINTR) {
+        }
+    }
+    if (auto removed = remove_tree(directory); !removed) log_warning("a half-written image stays: {}", removed.error().text);
+    const std::lock_guard lock(mutex_);
+    --leftovers_;
+    leftover_ended_.notify_all();
+}
+
+// Two dumps of one tree would disturb each other.
+Result<> NodeAgent::wait_for_leftovers() {
+    std::unique_lock lock(mutex_);
+    if (leftover_ended_.wait_for(lock, std::chrono::seconds(config_.node.dump_timeout_seconds), [&] { return leftovers_ == 0; })) return {};
+    return fail(Errc::busy, "a dump that an earlier sckptd began on this node does not end");
 }
 
 rpc::NodeInfo NodeAgent::info() const {
@@ -174,69 +200,90 @@ Result<> NodeAgent::tell(const SupervisedTask& task, local::Kind kind, const std
     return send_message(task.socket.get(), {reinterpret_cast<const char*>(&message), sizeof message});
 }
 
-Result<std::shared_ptr<SupervisedTask>> NodeAgent::greet(UniqueFd connection) {
+NodeAgent::TaskKey NodeAgent::key_of(const SupervisedTask& task) {
+    return {task.uid, task.hello.job_id, task.hello.step_id, task.hello.task_id};
+}
+
+std::optional<Supervisor> NodeAgent::admit(UniqueFd connection) {
     ucred peer{};
     socklen_t size = sizeof peer;
-    if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return fail_errno("SO_PEERCRED");
+    if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
+    auto place = limits_.enter(peer.uid);
+    if (!place) return std::nullopt;  // not logged: that would be one more thing to flood
+    return Supervisor{std::move(connection), peer.uid, peer.pid, std::move(*place)};
+}
+
+Result<std::shared_ptr<SupervisedTask>> NodeAgent::greet(Supervisor& supervisor) {
     auto task = std::make_shared<SupervisedTask>();
     std::vector<UniqueFd> fds;
-    SCKPT_ASSIGN(task->hello, receive_local(connection.get(), kHelloDeadlineMs, &fds));
+    SCKPT_ASSIGN(task->hello, receive_local(supervisor.connection.get(), kHelloDeadlineMs, &fds));
     if (task->hello.kind != local::Kind::hello || fds.size() != 4) return fail(Errc::invalid, "not the hello of a sckpt-run");
-    task->socket = std::move(connection);
-    task->uid = peer.uid;
-    task->supervisor = peer.pid;
+    task->socket = std::move(supervisor.connection);
+    task->uid = supervisor.uid;
+    task->supervisor = supervisor.pid;
     for (int i = 0; i < 3; ++i) task->stdio[i] = std::move(fds[static_cast<std::size_t>(i)]);
     task->status = std::move(fds[3]);
     return task;
 }
 
 // What is dumped later on this word: a process of the same user, leader of its session, in the cgroup that Slurm tracks the task by.
-Result<> NodeAgent::accept_started(SupervisedTask& task, const local::Message& message) {
+Result<> NodeAgent::accept_started(const std::shared_ptr<SupervisedTask>& task, const local::Message& message) {
     const pid_t root = static_cast<pid_t>(message.pid);
     SCKPT_ASSIGN(const ProcessIdentity identity, process_identity(root));
-    if (identity.uid != task.uid || identity.session != root)
-        return fail(Errc::denied, std::format("process {} is not a session leader of uid {}", root, task.uid));
-    SCKPT_ASSIGN(const std::string ours, tracking_cgroup(task.supervisor));
+    if (identity.uid != task->uid || identity.session != root)
+        return fail(Errc::denied, std::format("process {} is not a session leader of uid {}", root, task->uid));
+    SCKPT_ASSIGN(const std::string ours, tracking_cgroup(task->supervisor));
     SCKPT_ASSIGN(const std::string its, tracking_cgroup(root));
     if (ours != its) return fail(Errc::denied, std::format("process {} is not in the cgroup of its supervisor", root));
+    task->root = root;
+    for (UniqueFd& fd : task->stdio) fd.reset();
+    task->status.reset();
     const std::lock_guard lock(mutex_);
-    task.root = root;
-    for (UniqueFd& fd : task.stdio) fd.reset();
-    task.status.reset();
+    tasks_[key_of(*task)] = task;  // not before: nobody takes a task's place by a mere hello
     return {};
 }
 
-Result<> NodeAgent::wait_started(const std::shared_ptr<SupervisedTask>& task) {
-    for (;;) {
-        SCKPT_ASSIGN(const local::Message message, receive_local(task->socket.get(), -1, nullptr));
-        if (message.kind != local::Kind::started) return fail(Errc::invalid, "an unexpected message of sckpt-run");
-        SCKPT_TRY(accept_started(*task, message));
-        rpc::NodeMessage report;
-        *report.mutable_task_started()->mutable_task() = task->describe();
-        link_.send(std::move(report));
-    }
+// Once only: a supervisor has one payload, and each report costs questions to slurmctld.
+Result<> NodeAgent::wait_started(const std::shared_ptr<SupervisedTask>& task, ConnectionLimits::Place& place) {
+    SCKPT_ASSIGN(const local::Message message, receive_local(task->socket.get(), kStartedDeadlineMs, nullptr));
+    if (message.kind != local::Kind::started) return fail(Errc::invalid, "an unexpected message of sckpt-run");
+    SCKPT_TRY(accept_started(task, message));
+    place.identified();
+    rpc::NodeMessage report;
+    *report.mutable_task_started()->mutable_task() = task->describe();
+    link_.send(std::move(report));
+    SCKPT_TRY(receive_local(task->socket.get(), -1, nullptr));
+    return fail(Errc::invalid, "an unexpected message of sckpt-run");
 }
 
-void NodeAgent::serve(UniqueFd connection) {
-    const auto greeted = greet(std::move(connection));
-    if (!greeted) return log_warning("a supervisor was refused: {}", greeted.error().text);
-    const std::shared_ptr<SupervisedTask>& task = *greeted;
-    {
-        const std::lock_guard lock(mutex_);
-        tasks_[{task->hello.job_id, task->hello.step_id, task->hello.task_id}] = task;
+// What becomes of a task that is not running yet.
+Result<> NodeAgent::answer(const std::shared_ptr<SupervisedTask>& task) {
+    if (task->hello.restart_count == 0) return tell(*task, local::Kind::launch);
+    // A restore puts the tree into the supervisor's cgroup: who is in none that Slurm tracks is no task, and may ask for nothing.
+    if (const auto cgroup = tracking_cgroup(task->supervisor); !cgroup) {
+        SCKPT_TRY(tell(*task, local::Kind::refused, cgroup.error().text));
+        return std::unexpected(cgroup.error());
     }
+    return resume(task);
+}
+
+void NodeAgent::serve(Supervisor supervisor) {
+    const auto greeted = greet(supervisor);
+    if (!greeted) return log_warning("a supervisor of uid {} was refused: {}", supervisor.uid, greeted.error().text);
+    const std::shared_ptr<SupervisedTask>& task = *greeted;
+    if (task->hello.restart_count > 0) supervisor.place.identified();  // it may wait for sckptctld
     Result<> done;
-    if (task->hello.reconnect == 0) done = task->hello.restart_count == 0 ? tell(*task, local::Kind::launch) : resume(task);
-    if (done) done = wait_started(task);
-    if (!done && done.error().code != Errc::not_found) log_warning("job {}: {}", task->hello.job_id, done.error().text);
+    if (task->hello.reconnect == 0) done = answer(task);
+    if (done) done = wait_started(task, supervisor.place);
+    if (!done && done.error().code != Errc::not_found) log_warning("job {} of uid {}: {}", task->hello.job_id, task->uid, done.error().text);
     forget(task);
 }
 
 void NodeAgent::forget(const std::shared_ptr<SupervisedTask>& task) {
     {
         const std::lock_guard lock(mutex_);
-        const auto found = tasks_.find({task->hello.job_id, task->hello.step_id, task->hello.task_id});
-        if (found == tasks_.end() || found->second != task) return;  // a newer connection has taken its place
+        const auto found = tasks_.find(key_of(*task));
+        if (found == tasks_.end() || found->second != task) return;  // it did not come to run, or a newer connection has taken its place
         tasks_.erase(found);
     }
     rpc::NodeMessage report;
@@ -246,11 +293,15 @@ void NodeAgent::forget(const std::shared_ptr<SupervisedTask>& task) {
 
 // ---------------------------------------------------------------- dumps and drains
 
-// Moves a log of CRIU to where it stays after the image is gone; answers where, for the user's message.
+// Copies a log of CRIU to where it stays after the image is gone (the fast tier may be a file system of its own); answers where, for the
+// user's message.
 std::string NodeAgent::keep_log(const std::string& directory, const char* name, const std::string& as) const {
     const std::string logs = std::filesystem::path(config_.node.fast_tier).parent_path().string() + "/logs";
     const std::string target = logs + "/" + as;
-    if (!make_directories(logs, 0700) || rename((directory + "/" + name).c_str(), target.c_str()) != 0) return "";
+    std::error_code error;
+    if (!make_directories(logs, 0700)) return "";
+    std::filesystem::copy_file(directory + "/" + name, target, std::filesystem::copy_options::overwrite_existing, error);
+    if (error) return "";
     return std::format(" (log: {})", target);
 }
 
@@ -258,12 +309,12 @@ Result<DumpReport> NodeAgent::dump_task(const rpc::DumpOrder& order, const std::
     std::shared_ptr<SupervisedTask> task;
     {
         const std::lock_guard lock(mutex_);
-        const auto found = tasks_.find({order.job_id(), order.step_id(), order.task_id()});
+        const auto found = tasks_.find({order.uid(), order.job_id(), order.step_id(), order.task_id()});
         if (found != tasks_.end()) task = found->second;
     }
     if (!task || task->root == 0) return fail(Errc::not_found, "its batch script does not run under sckpt on this node (any more)");
-    if (task->uid != order.uid()) return fail(Errc::denied, std::format("its process belongs to uid {}, not to {}", task->uid, order.uid()));
     if (!probe_.usable) return fail(Errc::unsupported, probe_.reason);
+    SCKPT_TRY(wait_for_leftovers());
     SCKPT_TRY(make_directories(directory, 0700));
     DumpRequest request;
     request.root = task->root;
@@ -325,6 +376,8 @@ void NodeAgent::drain(const HeldImage& image) {
     };
     const auto put = [&]() -> Result<StoredImage> {
         SCKPT_ASSIGN(const Store store, Store::open(config_.store.directory));
+        // what died with a node or with a sckptd would fill the store for good
+        if (auto swept = store.sweep(); !swept) log_warning("the store's half-written images: {}", swept.error().text);
         return store.put(image_directory(image.checkpoint_id), image.path, progress);
     };
     const Result<StoredImage> stored = put();

@@ -18,6 +18,7 @@
 
 #include "backend/backend.h"
 #include "common/config.h"
+#include "daemon/connection_limits.h"
 #include "daemon/controller_link.h"
 #include "image_store/store.h"
 #include "rpc/local.h"
@@ -36,17 +37,27 @@ struct SupervisedTask {
     rpc::Task describe() const;
 };
 
+// A connection that was let in: who it is, by the kernel's word.
+struct Supervisor {
+    UniqueFd connection;
+    uid_t uid;
+    pid_t pid;
+    ConnectionLimits::Place place;
+};
+
 class NodeAgent {
    public:
     NodeAgent(Config config, std::unique_ptr<Backend> backend);
 
     // Probes the backend, makes the fast tier, takes up what an earlier sckptd left there, connects to sckptctld.
     Result<> start();
-    void serve(UniqueFd connection);  // a supervisor's connection, until it ends; in a thread of its own
+    std::optional<Supervisor> admit(UniqueFd connection);  // nothing: its user holds too many
+    void serve(Supervisor supervisor);  // a supervisor's connection, until it ends; in a thread of its own
     void send_info();
 
    private:
-    using TaskKey = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;  // job, step, task
+    // The uid is part of it: what one user claims never takes the place of another's task.
+    using TaskKey = std::tuple<uid_t, std::uint32_t, std::uint32_t, std::uint32_t>;  // uid, job, step, task
     struct PendingResume {
         rpc::Task task;
         std::optional<rpc::ResumeOrder> order;
@@ -64,9 +75,10 @@ class NodeAgent {
     void received(const rpc::ControllerMessage& message);
 
     // tasks
-    Result<std::shared_ptr<SupervisedTask>> greet(UniqueFd connection);
-    Result<> wait_started(const std::shared_ptr<SupervisedTask>& task);
-    Result<> accept_started(SupervisedTask& task, const local::Message& message);
+    static TaskKey key_of(const SupervisedTask& task);
+    Result<std::shared_ptr<SupervisedTask>> greet(Supervisor& supervisor);
+    Result<> wait_started(const std::shared_ptr<SupervisedTask>& task, ConnectionLimits::Place& place);
+    Result<> accept_started(const std::shared_ptr<SupervisedTask>& task, const local::Message& message);
     void forget(const std::shared_ptr<SupervisedTask>& task);
     Result<> tell(const SupervisedTask& task, local::Kind kind, const std::string& text = {});
 
@@ -77,11 +89,14 @@ class NodeAgent {
     void drop(std::uint64_t checkpoint_id);
     void remove(const rpc::RemoveOrder& order);
     void recover();
+    void remove_leftover(const std::string& directory);
+    Result<> wait_for_leftovers();
     std::string image_directory(std::uint64_t checkpoint_id) const;
     std::string keep_log(const std::string& directory, const char* name, const std::string& as) const;
 
     // restarts (node_restore.cpp)
     Result<> resume(const std::shared_ptr<SupervisedTask>& task);
+    Result<> answer(const std::shared_ptr<SupervisedTask>& task);
     Result<rpc::ResumeOrder> ask(const rpc::Task& task, std::uint64_t& query);
     bool restore(const SupervisedTask& task, const rpc::ResumeOrder& order);
 
@@ -89,6 +104,7 @@ class NodeAgent {
     const std::unique_ptr<Backend> backend_;
     BackendProbe probe_;
     ControllerLink link_;
+    ConnectionLimits limits_;
 
     mutable std::mutex mutex_;
     std::condition_variable answered_;
@@ -96,6 +112,8 @@ class NodeAgent {
     std::map<std::uint64_t, HeldImage> held_;             // by checkpoint id
     std::map<std::uint64_t, PendingResume> resumes_;      // by query
     std::uint64_t next_query_ = 1;
+    int leftovers_ = 0;                                   // drivers of an earlier sckptd that are still at work
+    std::condition_variable leftover_ended_;
 };
 
 }  // namespace sckpt

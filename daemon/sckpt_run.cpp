@@ -14,6 +14,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <fcntl.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -25,12 +27,12 @@ namespace sckpt {
 
 namespace {
 
-constexpr std::int64_t kFirstStartWaitMs = 2'000;   // for sckptd's answer, before the job runs unprotected
-constexpr std::int64_t kRestartWaitMs = 60'000;     // for a connection, before a restarted job is given back
+constexpr std::int64_t kFirstStartWaitMs = 2'000;  // for sckptd's answer, before the job runs unprotected
+constexpr std::int64_t kRestartWaitMs = 60'000;    // for a connection, before a restarted job is given back
 constexpr std::int64_t kAskAgainMs = 50;
 constexpr std::int64_t kMinBackoffMs = 1'000, kMaxBackoffMs = 5'000;
 constexpr int kStderrWaitMs = 2'000;
-constexpr std::int64_t kStableMs = 5'000;           // a connection that lasted this long was a good one
+constexpr std::int64_t kStableMs = 5'000;  // a connection that lasted this long was a good one
 constexpr std::int64_t kNever = INT64_MAX;
 
 std::int64_t now_ms() {
@@ -76,14 +78,14 @@ class Supervisor {
     NodeLink link_;
     SignalSource signals_;
     Phase phase_ = Phase::asking;
-    bool restored_ = false;       // the payload is a restored tree, not our child
+    bool restored_ = false;  // the payload is a restored tree, not our child
     pid_t pid_ = -1;
-    UniqueFd pidfd_;              // of the payload
-    UniqueFd status_;             // from the restored tree's init
-    bool answer_due_ = false;     // the deadline holds for an answer too, not just for a connection
-    std::int64_t deadline_ = 0;   // of the asking
+    UniqueFd pidfd_;             // of the payload
+    UniqueFd status_;            // from the restored tree's init
+    bool answer_due_ = false;    // the deadline holds for an answer too, not just for a connection
+    std::int64_t deadline_ = 0;  // of the asking
     std::int64_t connected_at_ = 0;
-    std::int64_t next_try_ = 0;   // of a connection
+    std::int64_t next_try_ = 0;  // of a connection
     std::int64_t backoff_ = kMinBackoffMs;
 };
 
@@ -159,12 +161,9 @@ void Supervisor::on_deadline() {
 void Supervisor::on_messages() {
     while (link_.connected()) {
         const std::optional<local::Message> message = link_.receive();
-        if (message)
-            on_message(*message);
-        else if (link_.connected())
-            return;  // no more for now
-        else
-            lost_link();
+        if (message) on_message(*message);
+        else if (link_.connected()) return;  // no more for now
+        else lost_link();
     }
 }
 
@@ -207,18 +206,18 @@ void Supervisor::on_status() {
 
 void Supervisor::on_signals() {
     for (const SentSignal& signal : signals_.take()) {
-        if (phase_ == Phase::running)
-            pass_on(signal, {pid_, restored_ ? pidfd_.get() : -1});
-        else if (is_deadly(signal.number) && !(entry_mask_ & signal_bit(signal.number)))
-            end(signal.number);
+        if (phase_ == Phase::running) pass_on(signal, {pid_, restored_ ? pidfd_.get() : -1});
+        else if (is_deadly(signal.number) && !(entry_mask_ & signal_bit(signal.number))) end(signal.number);
     }
 }
 
 void Supervisor::launch() {
-    struct sigaction child_action {}, wait_for_it {};
+    struct sigaction child_action{}, wait_for_it{};
     wait_for_it.sa_handler = SIG_DFL;
     ::sigaction(SIGCHLD, &wait_for_it, &child_action);  // were it ignored, the kernel would reap the program for us
     signals_.watch_group();
+    int session_made[2] = {-1, -1};
+    (void)!::pipe2(session_made, O_CLOEXEC);  // sckptd refuses a program that does not lead its session yet
     pid_ = ::fork();
     if (pid_ < 0) {
         say(std::string("cannot fork (") + std::strerror(errno) + "): job runs without checkpoints");
@@ -226,12 +225,17 @@ void Supervisor::launch() {
     }
     if (pid_ <= 0) {
         if (pid_ == 0) ::setsid();  // a checkpoint is of a whole session
+        for (const int end : session_made) ::close(end);
         // Slurm names the task's process here, and the task is now this one.
         if (std::getenv("SLURM_TASK_PID")) ::setenv("SLURM_TASK_PID", std::to_string(::getpid()).c_str(), 1);
         ::sigaction(SIGCHLD, &child_action, nullptr);
         set_blocked_signals(entry_mask_);
         exec_program(options_.program);
     }
+    char none = 0;
+    ::close(session_made[1]);
+    (void)!::read(session_made[0], &none, 1);  // ends when the child has closed its end
+    ::close(session_made[0]);
     status_.reset();
     pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
     payload_runs();

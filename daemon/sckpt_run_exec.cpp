@@ -19,7 +19,7 @@ namespace sckpt {
 namespace {
 
 bool is_file(const std::string& path) {
-    struct stat st {};
+    struct stat st{};
     return ::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
@@ -74,8 +74,7 @@ void exec_program(char** argv) {
     const std::string interpreter = error == ENOENT ? missing_interpreter(argv[0]) : "";
     if (!interpreter.empty())
         ::dprintf(STDERR_FILENO, "slurmstepd: error: execve(): bad interpreter(%s): %s\n", interpreter.c_str(), std::strerror(error));
-    else
-        ::dprintf(STDERR_FILENO, "slurmstepd: error: execve(): %s: %s\n", argv[0], std::strerror(error));
+    else ::dprintf(STDERR_FILENO, "slurmstepd: error: execve(): %s: %s\n", argv[0], std::strerror(error));
     ::_exit(error);
 }
 

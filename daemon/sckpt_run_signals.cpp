@@ -76,7 +76,13 @@ void end_like(int wait_status) {
 
 bool is_deadly(int signal) {
     switch (signal) {
-        case SIGCHLD: case SIGCONT: case SIGURG: case SIGWINCH: case SIGTSTP: case SIGTTIN: case SIGTTOU: return false;
+        case SIGCHLD:
+        case SIGCONT:
+        case SIGURG:
+        case SIGWINCH:
+        case SIGTSTP:
+        case SIGTTIN:
+        case SIGTTOU: return false;
         default: break;
     }
     return (status_set(::getpid(), "SigIgn:") & signal_bit(signal)) == 0;
@@ -105,8 +111,8 @@ std::vector<SentSignal> SignalSource::drain() const {
     signalfd_siginfo info{};
     while (::read(fd_.get(), &info, sizeof info) == sizeof info) {
         const int number = static_cast<int>(info.ssi_signo);
-        const bool from_self = info.ssi_pid == static_cast<std::uint32_t>(::getpid());   // SIGPIPE of our own writing
-        const bool child_changed = number == SIGCHLD && info.ssi_code > 0;               // CLD_…; SI_USER is 0, SI_QUEUE negative
+        const bool from_self = info.ssi_pid == static_cast<std::uint32_t>(::getpid());  // SIGPIPE of our own writing
+        const bool child_changed = number == SIGCHLD && info.ssi_code > 0;              // CLD_…; SI_USER is 0, SI_QUEUE negative
         if (!from_self && !child_changed) out.push_back({number, false});
     }
     return out;
@@ -133,12 +139,9 @@ std::vector<SentSignal> SignalSource::take() {
 
 void pass_on(const SentSignal& signal, const SignalTarget& target) {
     const int number = effective(signal.number, target.pid);
-    if (signal.to_group)
-        ::kill(-target.pid, number);
-    else if (target.pidfd >= 0)
-        ::syscall(SYS_pidfd_send_signal, target.pidfd, number, nullptr, 0);
-    else
-        ::kill(target.pid, number);
+    if (signal.to_group) ::kill(-target.pid, number);
+    else if (target.pidfd >= 0) ::syscall(SYS_pidfd_send_signal, target.pidfd, number, nullptr, 0);
+    else ::kill(target.pid, number);
 }
 
 }  // namespace sckpt

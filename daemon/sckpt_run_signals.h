@@ -4,8 +4,8 @@
 // included (raw system calls: glibc hides those two), told apart as sent to the task or to its process group, and passed on.
 #pragma once
 
-#include <cstdint>
 #include <sys/types.h>
+#include <cstdint>
 #include <vector>
 
 #include "common/fd.h"

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <format>
+#include <optional>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/file.h>
@@ -53,10 +54,12 @@ Result<UniqueFd> listen_on(const std::string& path) {
 void accept_supervisor(int listener, NodeAgent& agent) {
     UniqueFd connection(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
     if (!connection) return;
+    std::optional<Supervisor> supervisor = agent.admit(std::move(connection));
+    if (!supervisor) return;
     try {
-        std::thread([&agent, fd = std::move(connection)]() mutable {
+        std::thread([&agent, supervisor = std::move(*supervisor)]() mutable {
             try {
-                agent.serve(std::move(fd));
+                agent.serve(std::move(supervisor));
             } catch (const std::exception& e) {
                 log_error("a supervisor's connection failed: {}", e.what());
             }

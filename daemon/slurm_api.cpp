@@ -119,10 +119,9 @@ Result<ConfMessage> load_conf() {
 
 void slurm_start() { slurm_init(nullptr); }
 
-std::string slurm_library_version() {
-    const long version = slurm_api_version();
-    return std::to_string(SLURM_VERSION_MAJOR(version)) + "." + std::to_string(SLURM_VERSION_MINOR(version)) + "." +
-           std::to_string(SLURM_VERSION_MICRO(version));
+Result<std::string> slurm_version() {
+    SCKPT_ASSIGN(const ConfMessage conf, load_conf());
+    return std::string(conf->version != nullptr ? conf->version : "unknown");
 }
 
 Result<std::vector<SlurmJob>> slurm_jobs() {

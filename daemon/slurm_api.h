@@ -34,7 +34,7 @@ struct SlurmJob {
 };
 
 void slurm_start();                                    // once, before the rest
-std::string slurm_library_version();                   // "24.11.5"
+Result<std::string> slurm_version();                   // of slurmctld: "24.11.5"
 Result<std::vector<SlurmJob>> slurm_jobs();            // all of them
 Result<SlurmJob> slurm_job(std::uint32_t job_id);      // Errc::not_found when Slurm does not know it
 Result<> slurm_requeue_job(std::uint32_t job_id, bool hold);

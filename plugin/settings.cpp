@@ -28,8 +28,7 @@ Settings read_settings(int count, char* const* arguments) {
         if (!target || !value.starts_with('/'))
             settings.problem = "bad argument '" + std::string(argument) +
                                "' of spank_sckpt.so in plugstack.conf: it takes socket=/PATH and supervisor=/PATH";
-        else
-            *target = value;
+        else *target = value;
     }
     return settings;
 }
@@ -60,13 +59,15 @@ std::vector<std::string> judge_submission(const Submission& submission) {
     if (submission.open_mode == "t")
         warnings.push_back("--open-mode=truncate: output written before a restart will be lost; use --open-mode=append");
     else if (submission.open_mode.empty() && !submission.append_by_default)
-        warnings.push_back("this cluster truncates output files by default (JobFileAppend=0): output written before a restart will "
-                           "be lost; use --open-mode=append");
+        warnings.push_back(
+            "this cluster truncates output files by default (JobFileAppend=0): output written before a restart will "
+            "be lost; use --open-mode=append");
     if (submission.requeue == "no-requeue")
         warnings.push_back("--no-requeue: the job cannot be requeued, so it will not be restarted from its checkpoints");
     else if (submission.requeue != "requeue" && !submission.requeue_by_default)
-        warnings.push_back("this cluster does not requeue by default (JobRequeue=0), so the job will not be restarted from its "
-                           "checkpoints; use --requeue");
+        warnings.push_back(
+            "this cluster does not requeue by default (JobRequeue=0), so the job will not be restarted from its "
+            "checkpoints; use --requeue");
     return warnings;
 }
 

@@ -34,7 +34,8 @@ const char* given_value(const char* value, bool on_node);
 std::int64_t interval_argument(const CkptOption& option);
 Result<std::int32_t> parse_max_restarts(std::string_view text);
 
-// What sbatch knows about a job, and what its user should be told about restarts. The modes are as sbatch has them after command line, environment and script: "a", "t" or empty;
+// What sbatch knows about a job, and what its user should be told about restarts. The modes are as sbatch has them after command
+// line, environment and script: "a", "t" or empty;
 // "requeue", "no-requeue" or "unset". The last two are JobFileAppend and JobRequeue of slurm.conf.
 struct Submission {
     std::string open_mode, requeue;

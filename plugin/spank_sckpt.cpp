@@ -33,8 +33,8 @@ namespace {
 
 using namespace sckpt::plugin;
 
-Settings settings;   // from plugstack.conf
-Request request;     // from the command line, the script or the environment
+Settings settings;  // from plugstack.conf
+Request request;    // from the command line, the script or the environment
 
 // An exception must not leave a hook: its caller is C.
 template <class F>
@@ -75,8 +75,9 @@ int take_max_restarts(int, const char* value, int remote) {
 }
 
 char kCkptName[] = "ckpt", kCkptValue[] = "[INTERVAL|manual]";
-char kCkptUsage[] = "checkpoint the job, and resume it from its last checkpoint when it is requeued; every INTERVAL (30, 1:30:00, 90s, 2h; "
-                    "a bare number is minutes), on demand only with manual, as often as the site says without a value";
+char kCkptUsage[] =
+    "checkpoint the job, and resume it from its last checkpoint when it is requeued; every INTERVAL (30, 1:30:00, 90s, 2h; "
+    "a bare number is minutes), on demand only with manual, as often as the site says without a value";
 char kRestartsName[] = "ckpt-max-restarts", kRestartsValue[] = "N";
 char kRestartsUsage[] = "with --ckpt: how often the job is restarted from a checkpoint after a failure of its program";
 constexpr int kOptionalValue = 2, kValue = 1;  // as getopt_long's

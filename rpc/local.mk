@@ -3,7 +3,7 @@
 noinst_LIBRARIES += librpc_generated.a librpc.a
 RPC_LIBS = librpc.a librpc_generated.a libcommon.a $(GRPC_LIBS) $(MUNGE_LIBS) $(BLAKE3_LIBS)
 librpc_a_SOURCES = rpc/local.h rpc/auth_munge.h rpc/auth_munge.cpp rpc/purpose.h rpc/purpose.cpp rpc/status.h rpc/status.cpp \
-  rpc/channel.h rpc/channel.cpp rpc/server_auth.h rpc/server_auth.cpp
+  rpc/channel.h rpc/channel.cpp rpc/server_auth.h rpc/server_auth.cpp rpc/text.h rpc/text.cpp
 librpc_a_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS) $(BLAKE3_CFLAGS)
 
 # the generated code is not ours to make warning-free
@@ -22,3 +22,10 @@ rpc/sckpt.pb.h: rpc/sckpt.pb.cc
 	@touch $@
 rpc/sckpt.grpc.pb.h: rpc/sckpt.grpc.pb.cc
 	@touch $@
+
+# for the system tests: a client that lies
+noinst_PROGRAMS += rogue_rpc
+rogue_rpc_SOURCES = tests/workloads/rogue_rpc.cpp
+rogue_rpc_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
+rogue_rpc_LDADD = $(RPC_LIBS)
+$(rogue_rpc_OBJECTS): $(GENERATED_RPC_H)

@@ -3,6 +3,8 @@
 
 #include <optional>
 
+#include "rpc/text.h"
+
 namespace sckpt::rpc {
 namespace {
 
@@ -51,7 +53,7 @@ grpc::Status status_from_error(const Error& error) {
         }
     std::string text = error.text;
     if (text.size() > kMaxText) text.replace(kMaxText, std::string::npos, " ...");
-    return {status, text, std::string(errc_name(error.code))};
+    return {status, utf8_text(text), std::string(errc_name(error.code))};
 }
 
 Error error_from_status(const grpc::Status& status) {

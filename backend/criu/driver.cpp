@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "backend/criu/driver.h"
@@ -42,6 +43,15 @@ void keep_descriptors_from_children() {
     for (int fd = kReportFd; fd < kStreamFds + 3; ++fd) std::ignore = ::fcntl(fd, F_SETFD, FD_CLOEXEC);  // those not passed: EBADF
 }
 
+// As long as this process lives, a new sckptd can see that the directory is in use.
+Result<UniqueFd> lock_directory(const std::string& directory) {
+    SCKPT_ASSIGN(UniqueFd fd, open_file(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return fail_errno("lock " + directory);
+    UniqueFd high(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kStreamFds + 3));  // the numbers below have a meaning
+    if (!high) return fail_errno("lock " + directory);
+    return high;
+}
+
 int run(int argc, char** argv) {
     CLI::App app("sckpt-criu dumps and restores process trees for sckptd; it is no command for users.");
     app.require_subcommand(1);
@@ -57,6 +67,8 @@ int run(int argc, char** argv) {
 
     keep_descriptors_from_children();
     arguments.tree.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(arguments.deadline_ms);
+    const auto lock = probe_verb->parsed() ? Result<UniqueFd>() : lock_directory(arguments.tree.directory);
+    if (!lock) return report(std::unexpected(lock.error())) ? 1 : 2;
     const auto done = dump_verb->parsed()      ? dump(arguments.tree)
                       : restore_verb->parsed() ? restore(arguments.tree)
                                                : probe(arguments.tree.criu, arguments.tree.directory);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "backend/criu/credentials.h"
+#include "backend/criu/descriptor_check.h"
 #include "backend/criu/driver.h"
 #include "backend/criu/namespaces.h"
 #include "backend/criu/stats.h"
@@ -119,6 +120,7 @@ Result<json> dump(const Tree& tree) {
     SCKPT_ASSIGN(const std::vector<pid_t> processes, process_tree(tree.root));
     SCKPT_TRY(check_processes(processes, tree.uid));
     SCKPT_TRY(check_cgroup(processes, tree.supervisor));
+    SCKPT_TRY(check_descriptors(processes));
     return dump_unchecked(tree);
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "backend/criu/credentials.h"
+#include "backend/criu/descriptor_check.h"
 #include "backend/criu/record.h"
 #include "backend/criu/task_files.h"
 #include "backend/criu/tree_check.h"
@@ -69,7 +70,9 @@ Result<> record_tree(const std::string& directory) {
     record.root = static_cast<pid_t>(root);
     SCKPT_ASSIGN(const auto streams, streams_from_json(nlohmann::json::parse(environment("SCKPT_STREAMS"), nullptr, false)));
     SCKPT_ASSIGN(const auto tree, process_tree(record.root));
-    SCKPT_TRY(check_processes(tree, record.uid));  // one may have changed between the driver's check and the freeze
+    // things may have changed between the driver's checks and the freeze
+    SCKPT_TRY(check_processes(tree, record.uid));
+    SCKPT_TRY(check_descriptors(tree));
     for (const pid_t pid : tree) SCKPT_TRY(add_process(record, pid));
     SCKPT_ASSIGN(TreeFiles files, tree_files(tree, streams, record.uid));
     SCKPT_TRY(copy_script(files, directory));

@@ -23,8 +23,8 @@ struct Rule {
 };
 
 constexpr auto kRules = std::to_array<Rule>({
-    {"*anon_inode:[io_uring]*", Errc::unsupported,
-     "{who} uses io_uring, which cannot be checkpointed; turn it off in the program (or kernel.io_uring_disabled=2 on the nodes)"},
+    {"Can't retrieve FDs from socket*", Errc::unsupported,
+     "{who} has a descriptor open that cannot be handed over (io_uring is of that kind), and cannot be checkpointed"},
     {"Connected TCP socket, consider using*", Errc::unsupported,
      "{who} has an open TCP connection, which cannot be checkpointed; close connections (databases, licence servers) between phases"},
     {"In-flight connection (l) for *", Errc::unsupported,
@@ -43,29 +43,31 @@ constexpr auto kRules = std::to_array<Rule>({
      "{who} is connected by a Unix socket to a program outside of the job, which cannot be checkpointed; close that connection first"},
     {"Unix socket * with unreachable peer *", Errc::unsupported,
      "{who} is connected by a Unix socket to a program outside of the job, which cannot be checkpointed; close that connection first"},
+    {"FATAL: Peer * unresolved for *", Errc::unsupported,
+     "the job was connected by a Unix socket to a program outside of it, and cannot be restored from this checkpoint"},
     {"Can't dump nested * namespace for *", Errc::unsupported,
      "process {2} lives in a {1} namespace of its own (a container or sandbox inside the job), which cannot be checkpointed"},
     {"*doesn't have a proper root mount*", Errc::unsupported,
      "the job has a mount namespace of its own inside (a container or sandbox), which cannot be checkpointed"},
-    {"Error stopping * tracer *", Errc::unsupported, "process {1} is being debugged or traced by process {2}; end the debugger first"},
-    {"Unable to seize*Operation not permitted*", Errc::unsupported,
-     "a process of the job is being debugged or traced (gdb, strace), and cannot be checkpointed; end the debugger first"},
+    {"Unseizable non-zombie * found*", Errc::unsupported,
+     "process {1} is being debugged or traced (gdb, strace), and cannot be checkpointed until that ends"},
     {"Task * with SysVIPC shmem map @* doesn't live in IPC ns*", Errc::unsupported,
      "process {1} uses System V shared memory, which cannot be checkpointed; use POSIX shared memory (shm_open) or files"},
-    {"Can't dump file * of that type [*] (* mqueue*", Errc::unsupported,
-     "{who} has a POSIX message queue open, which cannot be checkpointed"},
+    {"Can't dump file * of that type [*] (anon anon_inode:[*])*", Errc::unsupported,
+     "{who} has an open descriptor of kind {3}, which cannot be checkpointed"},
     {"Can't dump file * of that type [*] (*)*", Errc::unsupported, "{who} has descriptor {1} open on {3}, which cannot be checkpointed"},
-    {"Unknown shit * (*)*", Errc::unsupported, "{who} has {2} open, which cannot be checkpointed"},
+    {"The packetized mode for pipes is not supported yet*", Errc::unsupported, "{who} has a pipe in packet mode (O_DIRECT), which cannot be checkpointed"},
     {"Can't lookup mount=* for fd=* path=*", Errc::unsupported,
-     "{who} has the file {3} open from a file system that its mount namespace does not show, which cannot be checkpointed"},
+     "{who} has {3} open, which no file system of its mount namespace shows (message queues and secret memory are such), "
+     "and cannot be checkpointed"},
     {"The root process * is not a session leader*", Errc::unsupported, "process {1} does not lead its session, and cannot be checkpointed"},
     {"A session leader of * is outside of its pid namespace*", Errc::unsupported,
      "process {1} belongs to a session that began outside of the job, and cannot be checkpointed"},
     {"Zombies with threads are not supported*", Errc::unsupported, "a program's main thread has ended while others run on, which cannot be checkpointed"},
-    {"*File * has bad size * (expect *)*", Errc::invalid,
-     "the file {2} has changed since the checkpoint: it has {3} bytes, and had {4}; the job cannot go on with it"},
-    {"*File * has bad mode *", Errc::invalid, "the file {2} has changed since the checkpoint: its kind or permissions are others"},
-    {"*File * has bad build-ID*", Errc::invalid, "the program or library {2} has been replaced since the checkpoint; put back the old version"},
+    {"File * has bad size * (expect *)*", Errc::invalid,
+     "the file /{1} has changed since the checkpoint: it has {2} bytes, and had {3}; the job cannot go on with it"},
+    {"File * has bad mode *", Errc::invalid, "the file /{1} has changed since the checkpoint: it is of another kind"},
+    {"File * has bad build-ID*", Errc::invalid, "the program or library /{1} has been replaced since the checkpoint; put back the old version"},
     {"Can't open file * on restore: No such file or directory*", Errc::invalid, "the file /{1}, which the job had open, does not exist here any more"},
     {"Can't open file * on restore: Permission denied*", Errc::invalid, "the file /{1}, which the job had open, may not be opened by its user any more"},
     {"Can't open file * on restore: *", Errc::invalid, "the file /{1}, which the job had open, cannot be opened: {2}"},
@@ -77,6 +79,7 @@ constexpr auto kRules = std::to_array<Rule>({
      "criu may not read the limits of the job's processes: it lacks CAP_SYS_RESOURCE, and this version cannot do without"},
     {"Incompatible image version*", Errc::unsupported, "the image was made by a newer version of criu; install that version here too"},
     {"Magic doesn't match for *", Errc::corrupt, "the image's {1} is no file of criu's, or is damaged"},
+    {"Read * bytes while * expected on *", Errc::corrupt, "the image is damaged: {3} ends too early"},
     {"Unexpected EOF on *", Errc::corrupt, "the image's {1} ends too early"},
     {"Can't bind inet socket*Address already in use*", Errc::unsupported, "the job listens on a port that is in use on this node"},
     {"Can't restore CPU*", Errc::unsupported, "this node's processor lacks what the job used; restart it on a node of the same kind"},
@@ -111,14 +114,25 @@ bool matches(std::string_view pattern, std::string_view text, std::vector<std::s
     return false;
 }
 
-// "(00.012345) " in front, and for errors "Error (criu/file.c:12): "; restored processes put "     12: " between.
+// "(00.012345) " in front, or "pie: " for what criu runs inside a process; while processes are restored then "     12: ".
 std::string_view without_time(std::string_view line) {
+    constexpr std::string_view kInside = "pie: ";
+    if (line.starts_with(kInside)) line.remove_prefix(kInside.size());
     if (line.starts_with('(')) line.remove_prefix(std::min(line.size(), line.find(')') + 1));
     while (!line.empty() && (line.front() == ' ')) line.remove_prefix(1);
     const auto digits = std::ranges::find_if_not(line, [](unsigned char c) { return std::isdigit(c) != 0; });
     if (digits != line.begin() && digits != line.end() && *digits == ':') line.remove_prefix(static_cast<std::size_t>(digits - line.begin()) + 1);
     while (!line.empty() && (line.front() == ' ')) line.remove_prefix(1);
     return line;
+}
+
+// "Error (criu/sk-inet.c:200): inet: Connected …": the message without the place in criu's source and the subsystem's name.
+std::string_view message_of(std::string_view line) {
+    const auto place = line.find("): ");
+    if (place != std::string_view::npos) line.remove_prefix(place + 3);
+    const auto word = std::ranges::find_if_not(line, [](unsigned char c) { return std::islower(c) != 0 || c == '-' || c == '_'; });
+    const std::string_view rest(word, line.end());
+    return word != line.begin() && rest.starts_with(": ") ? rest.substr(2) : line;
 }
 
 // Not causes: criu complains of these in runs that succeed.
@@ -141,8 +155,7 @@ Log read_lines(std::string_view text) {
         text.remove_prefix(std::min(end + 1, text.size()));
         if (auto process = dumped_process(line)) log.processes.push_back(std::move(*process));
         if (!line.starts_with("Error (")) continue;
-        const auto colon = line.find("): ");
-        const std::string_view message = colon == std::string_view::npos ? line : line.substr(colon + 3);
+        const std::string_view message = message_of(line);
         if (!is_harmless(message)) log.errors.push_back({message, log.processes.size()});
     }
     return log;

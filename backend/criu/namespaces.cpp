@@ -5,7 +5,9 @@
 #include <format>
 
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,9 +20,17 @@ bool same_namespace(pid_t a, pid_t b, const char* kind) {
            first.st_dev == second.st_dev;
 }
 
+// Root enters these namespaces and starts programs in there: in a mount namespace that a user could make, in a user namespace of his
+// own, he would choose what /usr/sbin/criu is. Asked of the open namespace, so that the process cannot change it in between.
 Result<UniqueFd> foreign_namespace(pid_t pid, const char* kind) {
     if (same_namespace(pid, ::getpid(), kind)) return UniqueFd();
-    return open_file(std::format("/proc/{}/ns/{}", pid, kind), O_RDONLY);
+    SCKPT_ASSIGN(UniqueFd found, open_file(std::format("/proc/{}/ns/{}", pid, kind), O_RDONLY));
+    const UniqueFd owner(::ioctl(found.get(), NS_GET_USERNS));
+    struct stat owners {}, ours {};
+    if (!owner || ::fstat(owner.get(), &owners) != 0 || ::stat("/proc/self/ns/user", &ours) != 0 || owners.st_ino != ours.st_ino ||
+        owners.st_dev != ours.st_dev)
+        return fail(Errc::denied, std::format("process {} runs in a user namespace of its own (a container?), which sckptd does not enter", pid));
+    return found;
 }
 
 Result<> enter_mount_namespace(const UniqueFd& target, const std::string& directory) {

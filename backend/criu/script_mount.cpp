@@ -56,7 +56,11 @@ Result<> bind_entry(const fs::path& source, const fs::path& target) {
 // Masks `directory`; everything in it but `except` stays visible.
 Result<> mask(const fs::path& directory, const fs::path& except) {
     SCKPT_ASSIGN(const UniqueFd old, open_file(directory, O_RDONLY | O_DIRECTORY));
-    if (::mount("sckpt", directory.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0) return fail_errno("mask " + directory.string());
+    struct stat status {};
+    if (::fstat(old.get(), &status) != 0) return fail_errno(directory.string());
+    // nobody gets further through the mask than through what it hides
+    const std::string options = std::format("mode={:o},uid={},gid={}", status.st_mode & 07777, status.st_uid, status.st_gid);
+    if (::mount("sckpt", directory.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, options.c_str()) != 0) return fail_errno("mask " + directory.string());
     const fs::path behind = std::format("/proc/self/fd/{}", old.get());
     std::error_code error;
     for (fs::directory_iterator entry(behind, error), end; !error && entry != end; entry.increment(error)) {

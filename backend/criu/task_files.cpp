@@ -76,7 +76,7 @@ class Collector {
              entry.increment(error)) {
             auto file = open_file_of(pid, entry->path().filename());
             if (!file) return std::unexpected(file.error());
-            if (S_ISREG(file->status.st_mode)) add_file(*file);
+            if (S_ISREG(file->status.st_mode)) add_file(pid, *file);
             else if (S_ISFIFO(file->status.st_mode)) note_stream(*file);
         }
         if (error) return fail_errno(std::format("list the open files of process {}", pid), error.value());
@@ -100,10 +100,17 @@ class Collector {
         return is_stream;
     }
 
-    void add_file(const OpenFile& file) {
+    // slurmd's directory belongs to root. A file of that name in a user's own directory is one of the user's files.
+    static bool is_spooled(pid_t pid, const std::string& path) {
+        const std::string folder = std::filesystem::path(std::format("/proc/{}/root{}", pid, path)).parent_path();
+        struct stat status {};
+        return ::stat(folder.c_str(), &status) == 0 && status.st_uid == 0 && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+    }
+
+    void add_file(pid_t pid, const OpenFile& file) {
         if (note_stream(file) || file.deleted()) return;
         // bash reads its script as it goes; Slurm's copy of it goes away with the job
-        if (file.path.ends_with("/slurm_script") && file.status.st_uid == uid_ && !file.writable()) {
+        if (file.path.ends_with("/slurm_script") && file.status.st_uid == uid_ && !file.writable() && is_spooled(pid, file.path)) {
             found_.script = file.path;
             found_.script_source = file.name;
             return;

@@ -2,6 +2,7 @@
 #include "backend/criu/tree_check.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <format>
 #include <sstream>
@@ -25,15 +26,6 @@ bool is_srun(const ProcessIdentity& process) {
     return process.command == "srun" || (!gone && program.filename() == "srun");
 }
 
-Result<> check_process(const ProcessIdentity& process, uid_t uid) {
-    const std::string who = std::format("process {} ({})", process.pid, process.command);
-    if (process.uid != uid) return fail(Errc::denied, std::format("{} runs as user {}, not as the job's user {}", who, process.uid, uid));
-    if (!process.same_uids) return fail(Errc::denied, who + " is a set-user-id or set-group-id program, which cannot be checkpointed");
-    if (process.has_capabilities) return fail(Errc::denied, who + " has privileges (capabilities), and cannot be checkpointed");
-    if (is_srun(process)) return fail(Errc::unsupported, std::format(kSrunHint, who));
-    return {};
-}
-
 std::string status_field(pid_t pid, std::string_view key) {
     const auto status = read_file(std::format("/proc/{}/status", pid));
     if (!status) return "";
@@ -41,6 +33,26 @@ std::string status_field(pid_t pid, std::string_view key) {
     for (std::string line; std::getline(lines, line);)
         if (line.starts_with(key)) return line.substr(key.size());
     return "";
+}
+
+// A debugger holds the one place that criu needs.
+Result<> check_tracer(pid_t pid, const std::string& who) {
+    const long tracer = std::strtol(status_field(pid, "TracerPid:").c_str(), nullptr, 10);
+    if (tracer == 0 || tracer == ::getppid()) return {};  // the hook is criu's child, and criu traces the tree by then
+    return fail(Errc::unsupported, std::format("{} is being traced by {} (a debugger or strace), and cannot be checkpointed until that ends", who,
+                                               describe(static_cast<pid_t>(tracer))));
+}
+
+Result<> check_process(const ProcessIdentity& process, uid_t uid) {
+    const std::string who = std::format("process {} ({})", process.pid, process.command);
+    if (process.uid != uid) return fail(Errc::denied, std::format("{} runs as user {}, not as the job's user {}", who, process.uid, uid));
+    if (!process.same_uids) return fail(Errc::denied, who + " is a set-user-id or set-group-id program, which cannot be checkpointed");
+    if (!same_namespace(process.pid, ::getpid(), "user"))
+        return fail(Errc::unsupported, who + " lives in a user namespace of its own (a container or sandbox inside the job), "
+                                             "which cannot be checkpointed");
+    if (process.has_capabilities) return fail(Errc::denied, who + " has privileges (capabilities), and cannot be checkpointed");
+    if (is_srun(process)) return fail(Errc::unsupported, std::format(kSrunHint, who));
+    return check_tracer(process.pid, who);
 }
 
 // PID 1 of the namespace that a restored tree lives in: its last number, in the innermost namespace, is 1.
@@ -57,7 +69,7 @@ bool is_explained(const ProcessIdentity& process, pid_t root, pid_t supervisor) 
     if (process.pid == supervisor || is_namespace_init(process.pid, root)) return true;
     if (process.parent == supervisor && ::getpgid(process.pid) == ::getpgid(supervisor)) return true;  // the supervisor's own helper
     if (process.uid == 0 && process.command == "slurmstepd") return true;
-    return status_field(process.pid, "State:").contains("Z");  // dead already, nothing to lose
+    return status_field(process.pid, "State:").contains('Z');  // dead already, nothing to lose
 }
 
 }  // namespace
@@ -72,7 +84,10 @@ Result<> check_processes(const std::vector<pid_t>& tree, uid_t uid) {
         const auto process = process_identity(pid);
         if (!process && process.error().code == Errc::not_found && pid != tree.front()) continue;
         if (!process) return std::unexpected(process.error());
-        SCKPT_TRY(check_process(*process, uid));
+        const bool dead = status_field(pid, "State:").contains('Z');
+        if (dead && pid == tree.front())
+            return fail(Errc::unsupported, describe(pid) + " has ended, or its main thread has, and cannot be checkpointed");
+        if (!dead) SCKPT_TRY(check_process(*process, uid));
     }
     return {};
 }

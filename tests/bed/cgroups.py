@@ -3,7 +3,8 @@
 a node lives in sckpt-bed-BED/NODE of the machine's hierarchy, and takes a cgroup namespace there.
 
 Version 1 uses the freezer alone, which is all that proctrack/cgroup wants. On a machine with version 2, where a cgroup with processes
-cannot hand controllers on, the node's own processes live in a leaf `init`."""
+cannot hand controllers on, the node's own processes live in a leaf `init`; that branch has booted nodes, but no Slurm yet: slurmd refuses
+machines that have both versions mounted, and no machine with version 2 alone was at hand."""
 import os
 import subprocess
 import time

@@ -70,8 +70,8 @@ class Bed:
     # ---- commands on nodes
     def run(self, node, argv, user=None, check=True, timeout=60, input=None):
         """Runs argv on a node and returns the subprocess.CompletedProcess (text). As root, or as a user in his home."""
-        result = subprocess.run(machines.argv_on(node, argv, user), capture_output=True, text=True, timeout=timeout, input=input,
-                                stdin=subprocess.DEVNULL if input is None else None, check=False)
+        result = subprocess.run(machines.argv_on(node, argv, user), capture_output=True, text=True, errors="backslashreplace", timeout=timeout,
+                                input=input, stdin=subprocess.DEVNULL if input is None else None, check=False)
         if check and result.returncode:
             raise CommandFailed(node, argv, user, result)
         return result

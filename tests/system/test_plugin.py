@@ -124,5 +124,6 @@ def test_a_node_without_sckptd_runs_the_job_and_says_so_once(bed):
         assert bed.wait_job(job)["JobState"] == "COMPLETED"
         lines = bed.output(job).splitlines()
         assert lines[1:] == ["one", "two"], lines
-        assert lines[0].startswith("sckpt: this node has no sckptd (/run/no-sckptd.sock: ") and lines[0].endswith("job runs without checkpoints")
+        assert lines[0].startswith("sckpt: this node has no sckptd (/run/no-sckptd.sock: "), lines
+        assert lines[0].endswith("job runs without checkpoints"), lines
     with_plugstack(bed, "required {} socket=/run/no-sckptd.sock", body)

@@ -126,7 +126,7 @@ TEST_CASE("the example of the documentation is right") {
 
 TEST_CASE("unknown and repeated keys are refused with file, line and key") {
     const Bad cases[] = {
-        {kLeast + "policy:\n  intervall: 15m\n", "sckpt.yaml:6: policy.intervall: unknown key; known here: interval, keep, max_restarts"},
+        {kLeast + "policy:\n  intervall: 15m\n", "sckpt.yaml:6: policy.intervall: unknown key; known here: interval, keep, keep_failed, max_restarts"},
         {kLeast + "polisy:\n  interval: 15m\n", "sckpt.yaml:5: polisy: unknown section; known: controller, node, policy, store"},
         {kLeast + "policy:\n  keep: 2\n  keep: 3\n", "sckpt.yaml:7: policy.keep: given twice"},
         {kLeast + "store:\n  directory: /other\n", "sckpt.yaml:5: store: given twice"},

@@ -67,8 +67,8 @@ TEST_CASE("a bad command line is refused with the bad word") {
 
 TEST_CASE("a program is looked for as slurmstepd does") {
     const TemporaryDirectory first, second;
-    std::filesystem::create_directory(first.name + "/tool");     // a directory is passed over
-    std::ofstream(second.name + "/tool") << "not executable";    // but a file is taken, executable or not
+    std::filesystem::create_directory(first.name + "/tool");   // a directory is passed over
+    std::ofstream(second.name + "/tool") << "not executable";  // but a file is taken, executable or not
     const std::string path = "::" + first.name + ":" + second.name;
     CHECK(resolve_program("tool", path.c_str()) == second.name + "/tool");
     CHECK(resolve_program("nowhere", path.c_str()) == "nowhere");

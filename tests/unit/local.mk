@@ -4,7 +4,7 @@ if HAVE_CATCH2
 check_PROGRAMS += rpc_tests
 TESTS += rpc_tests
 endif
-rpc_tests_SOURCES = tests/unit/munged_for_tests.h tests/unit/rpc_munge_test.cpp tests/unit/rpc_call_test.cpp \
+rpc_tests_SOURCES = tests/unit/munged_for_tests.h tests/unit/rpc_munge_test.cpp tests/unit/rpc_call_test.cpp tests/unit/rpc_text_test.cpp \
   tests/unit/cli_job_id_test.cpp tests/unit/cli_output_test.cpp
 rpc_tests_CXXFLAGS = $(AM_CXXFLAGS) $(CATCH2_CFLAGS) $(GRPC_CFLAGS)
 rpc_tests_LDADD = libcli.a $(RPC_LIBS) $(YAML_LIBS) $(CATCH2_LIBS)
@@ -19,3 +19,4 @@ unit_tests_SOURCES += tests/unit/image_store_tools.h tests/unit/image_store_fixt
   tests/unit/image_store_store_test.cpp tests/unit/image_store_verify_test.cpp
 unit_tests_SOURCES += tests/unit/backend_record_test.cpp tests/unit/backend_stats_test.cpp tests/unit/backend_cgroups_test.cpp \
   tests/unit/backend_user_files_test.cpp tests/unit/backend_credentials_test.cpp tests/unit/backend_log_reader_test.cpp
+unit_tests_SOURCES += tests/unit/daemon_restart_policy_test.cpp daemon/restart_policy.cpp

@@ -10,7 +10,8 @@ want='plugin_name plugin_type plugin_version slurm_spank_init slurm_spank_init_p
 have=$(nm -D --defined-only "$plugin" | awk '$2 != "A" { print $3 }' | LC_ALL=C sort | tr '\n' ' ')
 [ "$have" = "$want" ] || { echo "exported: $have"; echo "expected: $want"; exit 1; }
 
-undefined=$(nm -D --undefined-only "$plugin" | awk '{ print $2 }' | grep -E '^(_ZN?K?S[tabsiod]|_ZT|__cxa_(throw|begin|end|guard|allocate)|__gxx)' | tr '\n' ' ' || [ $? -eq 1 ])
+runtime='^(_ZN?K?S[tabsiod]|_ZT|__cxa_(throw|begin|end|guard|allocate)|__gxx)'
+undefined=$(nm -D --undefined-only "$plugin" | awk '{ print $2 }' | grep -E "$runtime" | tr '\n' ' ')
 [ -z "$undefined" ] || { echo "taken from a C++ runtime of the host: $undefined"; exit 1; }
 
 needed=$(objdump -p "$plugin" | awk '$1 == "NEEDED" { print $2 }' | grep -E 'libstdc|libgcc|libslurm' || [ $? -eq 1 ])

@@ -274,8 +274,12 @@ def group_signals_are_told_apart(bench):
     expect(process, -signal.SIGTERM, "job runs without checkpoints")
 
 
-SCENARIOS = {n: f for n, f in list(globals().items()) if callable(f) and getattr(f, "__code__", None) and f.__code__.co_varnames[:1] == ("bench",)
-             and n != "restored"}
+SCENARIOS = {f.__name__: f for f in (
+    launches_as_told, hanging_costs_two_seconds, full_backlog_costs_two_seconds, missing_costs_a_step_nothing,
+    reconnects_after_a_restart, late_daemon_finds_an_unprotected_job, refusal_ends_with_75, another_version_is_not_obeyed,
+    a_signal_ends_the_waiting, a_restored_tree_ends_the_job, a_killed_restored_tree_kills_the_job, a_lost_init_kills_the_job,
+    a_restore_given_up_is_refused, a_daemon_lost_while_restoring_is_asked_again, no_daemon_refuses_a_restart,
+    group_signals_are_told_apart)}
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--list"]:

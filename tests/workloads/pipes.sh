@@ -4,6 +4,7 @@
 # pipes.sh STEPS PACE: the output depends on STEPS alone.
 steps=$1 pace=$2
 total=0
+exec 3>> lines.txt  # held open: a file that is closed at the moment of a checkpoint is not rolled back
 
 digest() { printf '%s\n' "$1" | sha256sum | cut -c1-12; }
 
@@ -15,7 +16,7 @@ for ((i = 0; i < steps; ++i)); do
   value=$(mix "$((i + total % 89))")
   total=$(((total + value) % 1000003))
   echo "step $i $value $total $(digest "$total")"
-  (echo "$i $total" >> lines.txt)
+  (echo "$i $total" >&3)
   { sleep "$pace"; } &
   wait $!
 done

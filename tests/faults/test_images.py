@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images and user files that do not fit any more, each job on its own: an older checkpoint is taken, or the job is held and says why."""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from tools import Job  # noqa: E402
+
+TIMEOUT = 150
+
+
+def image_folder(bed, job, number):
+    return bed.path("/shared/sckpt") / job.show()["checkpoints"][-1]["images"][0]["path"].rsplit("/", 1)[0] / image_name(job, number)
+
+
+def image_name(job, number):
+    images = job.checkpoints()[number]["images"]
+    return images[0]["path"].rsplit("/", 1)[1]
+
+
+def biggest_file(folder):
+    return max(folder.glob("pages-*.img"), key=lambda file: file.stat().st_size)
+
+
+def delete_a_file(bed, job, number):
+    biggest_file(image_folder(bed, job, number)).unlink()
+
+
+def change_a_byte(bed, job, number):
+    file = biggest_file(image_folder(bed, job, number))
+    with open(file, "r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        byte = stream.read(1)
+        stream.seek(-1, 1)
+        stream.write(bytes([byte[0] ^ 1]))
+
+
+def two_checkpoints(bed, name):
+    job = Job(bed, name).ready()
+    older = job.create()
+    job.wait_counting()
+    newest = job.create()
+    assert newest == older + 1
+    return job, older, newest
+
+
+def goes_on_from_the_older(bed, damage, wanted):
+    job, older, newest = two_checkpoints(bed, damage.__name__)
+    damage(bed, job, newest)
+    job.requeue()
+    job.wait_show(lambda show: any(r["outcome"] == "restored" for r in show.get("restarts_done", [])), "it goes on from the older checkpoint")
+    assert job.restored_from() == [older], job.text()
+    bad = job.checkpoints()[newest]
+    assert bad["state"] == "BAD" and wanted in bad["reason"] and wanted in job.text(), job.text()
+    job.ready()
+    assert job.create() > newest
+    job.finish()
+
+
+def is_held_without_a_good_image(bed):
+    """Both are damaged; an administrator takes one from his backup, and releases the job."""
+    job, older, newest = two_checkpoints(bed, "both")
+    change_a_byte(bed, job, newest)
+    change_a_byte(bed, job, older)
+    job.requeue()
+    reason = job.wait_held()
+    assert "is changed" in reason and "no checkpoint" in reason, reason
+    assert set(job.checkpoints("BAD")) == {older, newest}, job.text()
+    job.check()
+    held = bed.job(job.id)["Restarts"]
+    bed.run("ctl", ["scontrol", "release", str(job.id)])  # nothing was repaired: held again, and not started from zero
+    bed.wait(lambda: bed.job(job.id)["Restarts"] != held, 60, "the released job is tried and held once more")
+    assert job.wait_held()
+    job.check()
+    bed.run("ctl", ["scancel", str(job.id)])
+
+
+def spoil_file(job, how):
+    file = job.bed.path(f"{job.directory}/trail")
+    if how == "missing":
+        file.rename(f"{file}.away")
+    elif how == "replaced":
+        text = file.read_bytes()
+        file.rename(f"{file}.away")
+        job.bed.write(f"{job.directory}/trail", text.decode())
+    return file
+
+
+def is_held_for_a_file(bed, how, wanted):
+    job, _, _ = two_checkpoints(bed, how)
+    bed.run("ctl", ["scontrol", "requeue", str(job.id)])
+    job.only_on(None)
+    bed.wait_job(job.id, "PENDING")
+    file = spoil_file(job, how)
+    reason = job.wait_held()
+    assert f"{job.directory}/trail {wanted}" in reason, reason
+    assert len(job.checkpoints("COMPLETE")) == 2, job.text()  # the images are good
+    Path(f"{file}.away").replace(file)
+    bed.run("ctl", ["scontrol", "release", str(job.id)])
+    job.ready(90)
+    job.finish()
+
+
+def goes_on_from_the_older_for_a_shorter_file(bed):
+    job, older, newest = two_checkpoints(bed, "shrunk")
+    sizes = {n: next(f["size"] for f in job.checkpoints()[n]["images"][0]["files"] if f["path"].endswith("trail")) for n in (older, newest)}
+    assert sizes[older] < sizes[newest]
+    bed.run("ctl", ["scontrol", "requeue", str(job.id)])
+    job.only_on(None)
+    bed.wait_job(job.id, "PENDING")
+    with open(bed.path(f"{job.directory}/trail"), "r+b") as file:
+        file.truncate(sizes[newest] - 1)
+    job.ready()
+    assert job.restored_from() == [older] and f"trail shrank from {sizes[newest]} to" in job.text(), job.text()
+    job.finish()
+
+
+def test_images_and_files_that_do_not_fit(bed):
+    cases = [lambda: goes_on_from_the_older(bed, delete_a_file, "is missing"),
+             lambda: goes_on_from_the_older(bed, change_a_byte, "is changed"),
+             lambda: is_held_without_a_good_image(bed),
+             lambda: is_held_for_a_file(bed, "missing", "was removed"),
+             lambda: is_held_for_a_file(bed, "replaced", "was replaced"),
+             lambda: goes_on_from_the_older_for_a_shorter_file(bed)]
+    with ThreadPoolExecutor(len(cases)) as pool:
+        for done in [pool.submit(case) for case in cases]:
+            done.result()

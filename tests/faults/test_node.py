@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes where checkpoints cannot be made, or not now: no space, no CRIU, a CRIU that is old, fails or hangs."""
+import contextlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import tools  # noqa: E402
+from tools import Job  # noqa: E402
+
+TIMEOUT = 150
+FAST_TIER = "/run/sckpt/images"
+WRAPPER = "/usr/local/sbin/criu-of-the-test"
+
+
+@contextlib.contextmanager
+def small_file_system(bed, node, directory, megabytes):
+    """A tmpfs in place of a directory, as this node's sckptd sees it."""
+    sckptd = bed.daemon(node, "sckptd")
+    sckptd.stop()
+    bed.run(node, ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "tmpfs", directory])
+    sckptd.start()
+    tools.wait_attached(bed, node)
+    try:
+        yield
+    finally:
+        sckptd.stop()
+        bed.run(node, ["umount", directory])
+        sckptd.start()
+        tools.wait_attached(bed, node)
+
+
+def refused_create(job):
+    """A checkpoint that does not succeed; what the user is told."""
+    order = job.start_create()
+    said = order.communicate(timeout=60)[0]
+    assert order.returncode != 0, said
+    return said
+
+
+def test_the_fast_tier_is_full(bed):
+    job = Job(bed, "fast", node="n1", mib=100).ready()
+    first = job.create()
+    with small_file_system(bed, "n1", FAST_TIER, 40):
+        job.ready()
+        said = refused_create(job)
+        assert "no space left" in said.lower() and "older checkpoint" in said, said
+        assert "no space left" in job.show()["last_error"].lower(), job.text()
+        assert tools.images(bed, "n1") == [] and tools.traced_or_stopped(bed, "n1") == []
+        assert set(job.checkpoints("COMPLETE")) == {first}
+        job.wait_counting()
+        # nor is there room to fetch an image: held, and not started from the beginning
+        job.requeue("n1")
+        assert "no space left" in job.wait_held().lower(), job.text()
+        job.check()
+    bed.run("ctl", ["scontrol", "release", str(job.id)])
+    job.ready(90)
+    assert job.restored_from() == [first], job.text()
+    assert job.create() > first
+    assert not job.show().get("last_error"), job.text()
+    job.finish()
+
+
+def test_the_store_is_full(bed):
+    job = Job(bed, "store", node="n1", mib=100).ready()
+    first = job.create()
+    store = bed.path("/shared/sckpt")
+    used = sum(f.stat().st_size for f in store.rglob("*") if f.is_file()) >> 20
+    with small_file_system(bed, "n1", "/mnt", used + 60):
+        bed.daemon("n1", "sckptd").stop()
+        bed.run("n1", ["sh", "-c", "cp -a /shared/sckpt/. /mnt/ && mount --bind /mnt /shared/sckpt"])
+        bed.daemon("n1", "sckptd").start()
+        tools.wait_attached(bed, "n1")
+        try:
+            job.ready()
+            said = refused_create(job)
+            assert "no space left" in said.lower(), said
+            assert "no space left" in job.show()["last_error"].lower(), job.text()
+            assert set(job.checkpoints("COMPLETE")) == {first}
+            assert bed.run("n1", ["find", "/mnt/~incoming", "-type", "f"], check=False).stdout == ""
+            bed.wait(lambda: tools.images(bed, "n1") == [], 30, "nothing stays in the fast tier")
+            bed.run("n1", ["mount", "-o", f"remount,size={used + 600}m", "/mnt"])
+            job.wait_counting()
+            second = job.create()  # there is space again
+            assert second > first and not job.show().get("last_error"), job.text()
+            job.requeue("n1")
+            job.ready()
+            assert job.restored_from() == [second], job.text()
+            job.finish()
+        finally:
+            bed.daemon("n1", "sckptd").stop()
+            bed.run("n1", ["umount", "/shared/sckpt"])
+            bed.daemon("n1", "sckptd").start()
+
+
+def wrapper(bed, node, text):
+    bed.run(node, ["sh", "-c", f"cat > {WRAPPER}; chmod 755 {WRAPPER}"], input="#!/bin/bash\n" + text)
+
+
+def test_a_node_without_criu(bed):
+    old = "if [ \"$1\" = --version ]; then echo 'Version: 3.17'; exit; fi\necho 'Error (criu/kerndat.c:1): kerndat_init failed'; exit 1\n"
+    wrapper(bed, "n3", old)
+    moved = Job(bed, "moved", node="n1").ready()
+    newest = moved.create()
+    with tools.node_config(bed, "n2", criu="/usr/sbin/no-such-criu"), tools.node_config(bed, "n3", criu=WRAPPER):
+        missing, outdated = tools.node_info(bed, "n2"), tools.node_info(bed, "n3")
+        assert not missing.get("backend_usable") and "/usr/sbin/no-such-criu cannot be run" in missing["backend_reason"], missing
+        assert not outdated.get("backend_usable") and "3.17" in outdated["backend_reason"] and "install CRIU 4.2" in outdated["backend_reason"], outdated
+        status = bed.run("ctl", ["sckpt", "status"]).stdout
+        assert "n2: cannot checkpoint or restart jobs" in status and "n3: cannot checkpoint or restart jobs" in status, status
+        jobs = [Job(bed, f"bare-{node}", node=node, interval="2s") for node in ("n2", "n3")]
+        for job, words in zip(jobs, ("cannot be run", "3.17")):
+            job.wait_show(lambda show, w=words: w in show.get("last_error", ""), "the user is told why there are no checkpoints")
+            job.wait_counting()
+            assert words in job.text(), job.text()
+            job.finish()
+        moved.requeue("n2")
+        assert "cannot restore" in moved.wait_held(), moved.text()
+        moved.check()
+    bed.run("ctl", ["scontrol", "release", str(moved.id)])
+    moved.ready(90)
+    assert moved.restored_from() == [newest], moved.text()
+    moved.finish()
+
+
+def test_a_criu_that_fails_or_hangs(bed):
+    """A program in front of the real one, which the sckptd of n2 takes for CRIU."""
+    fails = "if [ \"$1\" = dump ] && [ -e /run/fails ]; then echo 'Error (criu/x.c:1): the test wants it so'; exit 1; fi\n"
+    hangs = "if [ \"$1\" = dump ] && [ -e /run/hangs ]; then exec sleep 600; fi\n"
+    wrapper(bed, "n2", fails + hangs + 'exec /usr/sbin/criu "$@"\n')
+    with tools.node_config(bed, "n2", criu=WRAPPER, dump_timeout="3s"):
+        job = Job(bed, "wrapped", node="n2", mib=100).ready()
+        first = job.create()
+        bed.run("n2", ["touch", "/run/fails"])
+        assert "the test wants it so" in refused_create(job)
+        bed.run("n2", ["mv", "/run/fails", "/run/hangs"])
+        assert "did not end in time" in refused_create(job)
+        assert bed.run("n2", ["pgrep", "-fx", "sleep 600"], check=False).stdout == "", "the hanging program is still there"
+        bed.run("n2", ["rm", "/run/hangs"])
+
+        # and the real one, stopped while the job is frozen: the watchdog ends it, and the job runs on as if nothing had happened
+        order = job.start_create()
+        criu = tools.stop_criu(bed, "n2", "dump")
+        said = order.communicate(timeout=60)[0]
+        assert order.returncode != 0 and "did not end in time" in said and criu not in tools.criu_pids(bed, "n2"), said
+        job.wait_counting()
+        assert tools.traced_or_stopped(bed, "n2") == [] and tools.images(bed, "n2") == []
+        assert set(job.checkpoints("COMPLETE")) == {first} and "did not end in time" in job.show()["last_error"], job.text()
+        assert job.create() > first
+    job.ready()
+    job.requeue()
+    job.ready()
+    job.finish()

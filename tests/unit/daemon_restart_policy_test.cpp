@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// What becomes of a job that has ended: each state, and each thing that stands in the way of a restart.
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "daemon/restart_policy.h"
+
+using namespace sckpt;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+EndedJob restartable(SlurmJobState state) {
+    EndedJob job;
+    job.state = state;
+    job.exit_status = 3 << 8;
+    job.has_complete = true;
+    job.max_restarts = 3;
+    return job;
+}
+
+}  // namespace
+
+TEST_CASE("a job that has not ended is left alone", "[restart_policy]") {
+    for (const auto state : {SlurmJobState::pending, SlurmJobState::running, SlurmJobState::completing, SlurmJobState::suspended, SlurmJobState::other})
+        CHECK(decide_end(restartable(state)).action == EndAction::wait);
+}
+
+TEST_CASE("success and a cancel are final, and the checkpoints go", "[restart_policy]") {
+    CHECK(decide_end(restartable(SlurmJobState::completed)).action == EndAction::discard);
+    CHECK(decide_end(restartable(SlurmJobState::cancelled)).action == EndAction::discard);
+}
+
+TEST_CASE("a failed program and a lost node lead to a restart", "[restart_policy]") {
+    CHECK(decide_end(restartable(SlurmJobState::failed)).action == EndAction::requeue);
+    CHECK(decide_end(restartable(SlurmJobState::node_fail)).action == EndAction::requeue);
+}
+
+TEST_CASE("a time limit and lack of memory would only repeat themselves: no restart, but the checkpoints stay", "[restart_policy]") {
+    CHECK(decide_end(restartable(SlurmJobState::timed_out)).action == EndAction::keep);
+    CHECK(decide_end(restartable(SlurmJobState::out_of_memory)).action == EndAction::keep);
+}
+
+TEST_CASE("without a complete checkpoint there is no restart, and the reason says so", "[restart_policy]") {
+    EndedJob job = restartable(SlurmJobState::failed);
+    job.has_complete = false;
+    const EndDecision decision = decide_end(job);
+    CHECK(decision.action == EndAction::keep);
+    CHECK_THAT(decision.reason, ContainsSubstring("no complete checkpoint") && ContainsSubstring("exit code 3"));
+}
+
+TEST_CASE("a job that forbids requeue is not restarted", "[restart_policy]") {
+    EndedJob job = restartable(SlurmJobState::failed);
+    job.may_requeue = false;
+    CHECK(decide_end(job).action == EndAction::keep);
+    CHECK_THAT(decide_end(job).reason, ContainsSubstring("--no-requeue"));
+}
+
+TEST_CASE("restarts end at the limit", "[restart_policy]") {
+    EndedJob job = restartable(SlurmJobState::failed);
+    job.restarts = 2;
+    CHECK(decide_end(job).action == EndAction::requeue);
+    job.restarts = 3;
+    CHECK(decide_end(job).action == EndAction::keep);
+    CHECK_THAT(decide_end(job).reason, ContainsSubstring("restarted 3 times"));
+    job.max_restarts = 0;
+    job.restarts = 0;
+    CHECK(decide_end(job).action == EndAction::keep);
+}
+
+TEST_CASE("the way a job ended is told as users know it", "[restart_policy]") {
+    CHECK(describe_exit(3 << 8) == "exit code 3");
+    CHECK(describe_exit(11) == "signal 11");
+    CHECK(describe_exit(11 | 0x80) == "signal 11");  // with a core file
+}
