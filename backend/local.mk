@@ -21,7 +21,3 @@ libsckpt_criu_preload_la_SOURCES = backend/criu/preload.cpp
 libsckpt_criu_preload_la_CXXFLAGS = $(WARN_CXXFLAGS) -U_FORTIFY_SOURCE -fvisibility=hidden -fno-exceptions -fno-rtti -fno-threadsafe-statics
 libsckpt_criu_preload_la_LDFLAGS = -module -avoid-version -shared -Wl,-z,relro -Wl,-z,now -nostdlib
 libsckpt_criu_preload_la_LIBADD = -lc
-
-noinst_PROGRAMS += backend_tool
-backend_tool_SOURCES = tests/workloads/backend_tool.cpp
-backend_tool_LDADD = libbackend.a libcommon.a

@@ -145,6 +145,7 @@ void Controller::run_errands(const Errands& errands) {
             log_info("{}", done.error().text);  // its nodes are not free yet: again at the next tick
             continue;
         }
+        log_info("job {}: begin time moved to now", job_id);
         const std::lock_guard lock(mutex_);
         const auto slurm = slurm_jobs_.find(job_id);
         if (slurm != slurm_jobs_.end()) started_now_[job_id] = slurm->second.restart_count;

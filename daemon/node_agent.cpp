@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/node_agent.h"
 
+#include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <format>
@@ -82,11 +83,14 @@ std::string NodeAgent::image_directory(std::uint64_t checkpoint_id) const { retu
 void NodeAgent::recover() {
     std::error_code ignored;
     for (const auto& entry : std::filesystem::directory_iterator(config_.node.fast_tier, ignored)) {
+        if (!entry.is_directory(ignored)) continue;  // criu's own cache
         const std::string directory = entry.path().string();
         const auto text = read_file(directory + "/" + kCapturedName);
         const auto json = text ? nlohmann::json::parse(*text, nullptr, false) : nlohmann::json();
-        if (json.is_object() && json.value("checkpoint_id", 0ULL) != 0) {
-            HeldImage image{json.value("checkpoint_id", 0ULL), json.value("job_id", 0U), json.value("path", std::string()), std::nullopt};
+        const std::uint64_t id = json.is_object() ? json.value("checkpoint_id", 0ULL) : 0;
+        // an image that was fetched for a restore has that file too, but another name
+        if (id != 0 && entry.path().filename() == std::filesystem::path(image_directory(id)).filename()) {
+            HeldImage image{id, json.value("job_id", 0U), json.value("path", std::string()), std::nullopt};
             log_info("image of checkpoint row {} found: its drain goes on", image.checkpoint_id);
             held_[image.checkpoint_id] = image;
             std::thread([this, image] { drain(image); }).detach();
@@ -406,7 +410,10 @@ void NodeAgent::drop(std::uint64_t checkpoint_id) {
         const std::lock_guard lock(mutex_);
         held_.erase(checkpoint_id);
     }
-    if (auto removed = backend_->destroy(image_directory(checkpoint_id)); !removed) log_warning("{}", removed.error().text);
+    // First of all it stops to be a captured image: what is left of it after a crash must not be drained over the stored one.
+    const std::string directory = image_directory(checkpoint_id);
+    if (unlink((directory + "/" + kCapturedName).c_str()) != 0 && errno != ENOENT) log_warning("{}: {}", directory, std::strerror(errno));
+    if (auto removed = backend_->destroy(directory); !removed) log_warning("{}", removed.error().text);
 }
 
 void NodeAgent::remove(const rpc::RemoveOrder& order) {

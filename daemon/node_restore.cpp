@@ -16,6 +16,10 @@ using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kAskAgain{5};
 
+std::uint32_t milliseconds_since(steady_clock::time_point begin) {
+    return static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begin).count());
+}
+
 }  // namespace
 
 // Asks until sckptctld answers, controller_wait at most.
@@ -71,6 +75,7 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
         SCKPT_TRY(tell(task, local::Kind::restoring));
         SCKPT_ASSIGN(const Store store, Store::open(config_.store.directory));
         SCKPT_TRY(store.get(order.path(), order.digest(), directory));
+        log_info("job {}: checkpoint {} is here and verified after {} ms", task.hello.job_id, order.number(), milliseconds_since(begin));
         RestoreRequest request;
         request.directory = directory;
         request.supervisor = task.supervisor;
@@ -86,7 +91,7 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
     done.set_query(order.query());
     done.set_checkpoint_id(order.checkpoint_id());
     done.set_ok(result.has_value());
-    done.set_restore_ms(static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begin).count()));
+    done.set_restore_ms(milliseconds_since(begin));
     if (!result) {
         const std::string log = keep_log(directory, "restore.log", std::format("job-{}-ckpt-{}.restore.log", task.hello.job_id, order.number()));
         done.set_error(result.error().text + log);

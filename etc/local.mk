@@ -1,4 +1,9 @@
-# etc/: the example configuration. It goes beside the documentation, never over a site's own /etc/sckpt/sckpt.yaml.
+# etc/: examples of the configuration, which go beside the documentation and never over a site's own files, and the systemd units.
 examplesdir = $(docdir)/examples
-dist_examples_DATA = etc/sckpt.yaml
-dist_examples_DATA += etc/plugstack.conf.example
+dist_examples_DATA = etc/sckpt.yaml etc/plugstack.conf.example
+
+nodist_systemdsystemunit_DATA = etc/sckptd.service etc/sckptctld.service
+EXTRA_DIST += etc/sckptd.service.in etc/sckptctld.service.in
+CLEANFILES += $(nodist_systemdsystemunit_DATA)
+etc/%.service: etc/%.service.in Makefile
+	$(AM_V_GEN)$(MKDIR_P) etc && sed 's|@sbindir[@]|$(sbindir)|g' $< > $@

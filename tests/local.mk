@@ -9,3 +9,5 @@ unit_tests_LDADD = $(IMAGE_STORE_LIBS) libbackend.a libcommon.a $(YAML_LIBS) $(C
 include tests/unit/local.mk
 TESTS += tests/unit/includes_test.sh
 EXTRA_DIST += tests/unit/includes_test.sh
+# the cluster, what runs on it, and how it is measured: run by ./dev, from a checkout or an unpacked distribution
+EXTRA_DIST += tests/bed tests/system tests/faults tests/bench tests/workloads

@@ -44,10 +44,10 @@ std::vector<Mount> cgroup_mounts(std::string_view mountinfo) {
 // The directory of one line of /proc/PID/cgroup, "number:controllers:path"; nothing when its hierarchy is not mounted.
 std::optional<std::string> directory_of(const std::string& controllers, const std::string& path, const std::vector<Mount>& mounts) {
     for (const Mount& mount : mounts) {
-        const bool same = controllers.empty() ? mount.v2
-                                              : !mount.v2 && std::ranges::all_of(split(controllers, ','), [&](const std::string& name) {
-                                                    return std::ranges::contains(mount.names, name);
-                                                });
+        const bool same =
+            controllers.empty() ? mount.v2 : !mount.v2 && std::ranges::all_of(split(controllers, ','), [&](const std::string& name) {
+                return std::ranges::contains(mount.names, name);
+            });
         const std::string prefix = mount.root == "/" ? "" : mount.root;
         if (same && (path + "/").starts_with(prefix + "/")) return mount.point + path.substr(prefix.size());
     }

@@ -3,9 +3,9 @@
 // Into the job's cgroups: a restored tree is no descendant of slurmstepd, and Slurm finds, limits and kills a job by its cgroups alone.
 #pragma once
 
+#include <sys/types.h>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "common/result.h"

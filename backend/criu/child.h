@@ -3,9 +3,9 @@
 // Forked children of the driver and of the restored tree's init. Both have one thread, so a child may run any code.
 #pragma once
 
+#include <sys/types.h>
 #include <chrono>
 #include <functional>
-#include <sys/types.h>
 
 #include "common/fd.h"
 #include "common/process.h"

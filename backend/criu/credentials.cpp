@@ -23,8 +23,8 @@ namespace sckpt::criu {
 namespace {
 
 // What criu dump uses. No CAP_SYS_RESOURCE: this list is for where it lacks.
-constexpr std::array kDumpCapabilities = {CAP_CHECKPOINT_RESTORE, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_NET_ADMIN,
-                                          CAP_DAC_OVERRIDE, CAP_CHOWN, CAP_FOWNER, CAP_KILL, CAP_SYS_NICE};
+constexpr std::array kDumpCapabilities = {
+    CAP_CHECKPOINT_RESTORE, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_DAC_OVERRIDE, CAP_CHOWN, CAP_FOWNER, CAP_KILL, CAP_SYS_NICE};
 
 struct CapabilitySets {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};

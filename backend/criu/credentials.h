@@ -4,8 +4,8 @@
 // is done by a child that became that user.
 #pragma once
 
-#include <string_view>
 #include <sys/types.h>
+#include <string_view>
 #include <vector>
 
 #include "common/result.h"

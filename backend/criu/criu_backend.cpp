@@ -60,7 +60,7 @@ Result<json> parse_answer(const std::string& text, const ExitStatus& end) {
     if (*ok) return answer;
     const auto error = criu::member<std::string>(answer, "error"), why = criu::member<std::string>(answer, "text");
     if (!error || !why) return fail(Errc::internal, "sckpt-criu failed and did not say why");
-    return fail(errc_named(*error), *why);
+    return fail(errc_named(*error), criu::text_to_path(*why));
 }
 
 // Runs the driver to its end. On its own deadline it answers by itself; only a driver that hangs is killed.
@@ -71,8 +71,9 @@ Result<json> call_driver(std::vector<std::string> arguments, std::vector<std::pa
     UniqueFd out(ends[1]);
     descriptors.emplace_back(out.get(), criu::kReportFd);
     arguments.insert(arguments.begin(), kDriver);
-    SCKPT_ASSIGN(ChildProcess driver,
-                 ChildProcess::spawn({std::move(arguments), {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, std::move(descriptors)}));
+    SCKPT_ASSIGN(
+        ChildProcess driver,
+        ChildProcess::spawn({std::move(arguments), {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, std::move(descriptors)}));
     out.reset();
     const auto patience = deadline + duration_cast<milliseconds>(criu::kDriverGrace);
     SCKPT_ASSIGN(const std::string answer, read_answer(in.get(), patience));
@@ -128,8 +129,12 @@ class CriuBackend final : public Backend {
    private:
     std::vector<std::string> common_arguments(const char* verb, const std::string& directory, pid_t supervisor, uid_t uid,
                                               milliseconds deadline) const {
-        return {verb, "--criu=" + config_.criu, "--directory=" + directory, std::format("--supervisor={}", supervisor),
-                std::format("--uid={}", uid), std::format("--deadline-ms={}", deadline.count())};
+        return {verb,
+                "--criu=" + config_.criu,
+                "--directory=" + directory,
+                std::format("--supervisor={}", supervisor),
+                std::format("--uid={}", uid),
+                std::format("--deadline-ms={}", deadline.count())};
     }
 
     Config::Node config_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "backend/criu/descriptor_check.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstring>
@@ -27,7 +28,8 @@ using Inode = std::uint32_t;
 
 struct UnixSocket {
     Inode peer = 0;
-    std::string name;  // of the path or, abstract, with a leading '@'
+    std::string name;            // of the path or, abstract, with a leading '@'
+    std::vector<Inode> pending;  // of a listening socket: who waits to be accepted
 };
 
 // The sockets of the tree, each with a process that has it.
@@ -35,12 +37,14 @@ using Sockets = std::map<Inode, pid_t>;
 
 Result<> add_process(pid_t pid, Sockets& sockets) {
     std::error_code error;
-    for (std::filesystem::directory_iterator entry(std::format("/proc/{}/fd", pid), error), end; !error && entry != end; entry.increment(error)) {
+    for (std::filesystem::directory_iterator entry(std::format("/proc/{}/fd", pid), error), end; !error && entry != end;
+         entry.increment(error)) {
         std::error_code gone;
         const std::string target = std::filesystem::read_symlink(entry->path(), gone);
         if (target == "anon_inode:[io_uring]")
-            return fail(Errc::unsupported, describe(pid) + " uses io_uring, which cannot be checkpointed; turn it off in the program, "
-                                                           "or have the nodes set kernel.io_uring_disabled=2");
+            return fail(Errc::unsupported, describe(pid) +
+                                               " uses io_uring, which cannot be checkpointed; turn it off in the program, "
+                                               "or have the nodes set kernel.io_uring_disabled=2");
         constexpr std::string_view kSocket = "socket:[";
         Inode inode = 0;
         if (target.starts_with(kSocket)) std::from_chars(target.data() + kSocket.size(), target.data() + target.size(), inode);
@@ -63,7 +67,7 @@ Result<UniqueFd> ask_for_unix_sockets() {
     message.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     message.request.sdiag_family = AF_UNIX;
     message.request.udiag_states = ~0U;
-    message.request.udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_NAME;
+    message.request.udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_NAME | UDIAG_SHOW_ICONS;
     if (::send(socket.get(), &message, sizeof message, 0) < 0) return fail_errno("ask the kernel for Unix sockets");
     return socket;
 }
@@ -77,8 +81,13 @@ std::pair<Inode, UnixSocket> parse_socket(const nlmsghdr* header) {
     for (const auto* part = reinterpret_cast<const rtattr*>(start); RTA_OK(part, left); part = RTA_NEXT(part, left)) {
         if (part->rta_type == UNIX_DIAG_PEER) std::memcpy(&found.peer, RTA_DATA(part), sizeof found.peer);
         if (part->rta_type == UNIX_DIAG_NAME) found.name.assign(static_cast<const char*>(RTA_DATA(part)), RTA_PAYLOAD(part));
+        if (part->rta_type == UNIX_DIAG_ICONS) {
+            found.pending.resize(RTA_PAYLOAD(part) / sizeof(Inode));
+            std::memcpy(found.pending.data(), RTA_DATA(part), found.pending.size() * sizeof(Inode));
+        }
     }
-    if (!found.name.empty() && found.name[0] == '\0') found.name[0] = '@';
+    if (found.name.starts_with('\0')) found.name[0] = '@';
+    else found.name.resize(std::min(found.name.size(), found.name.find('\0')));  // a path comes with its end
     return {body.udiag_ino, found};
 }
 
@@ -91,12 +100,21 @@ Result<std::map<Inode, UnixSocket>> unix_sockets() {
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return fail_errno("read the kernel's list of Unix sockets");
         auto left = static_cast<unsigned>(got);
-        for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
+        for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
+             header = NLMSG_NEXT(header, left)) {
             if (header->nlmsg_type == NLMSG_DONE) return found;
-            if (header->nlmsg_type == NLMSG_ERROR) return fail(Errc::unsupported, "the kernel does not list Unix sockets (CONFIG_UNIX_DIAG)");
+            if (header->nlmsg_type == NLMSG_ERROR)
+                return fail(Errc::unsupported, "the kernel does not list Unix sockets (CONFIG_UNIX_DIAG)");
             found.insert(parse_socket(header));
         }
     }
+}
+
+// The kernel knows no peer of a connection that was not accepted yet: that is the listening socket.
+void connect_pending(std::map<Inode, UnixSocket>& all) {
+    for (const auto& [listener, socket] : all)
+        for (const Inode client : socket.pending)
+            if (const auto found = all.find(client); found != all.end()) found->second.peer = listener;
 }
 
 }  // namespace
@@ -105,14 +123,16 @@ Result<> check_descriptors(const std::vector<pid_t>& tree) {
     Sockets sockets;
     for (const pid_t pid : tree) SCKPT_TRY(add_process(pid, sockets));
     if (sockets.empty()) return {};
-    SCKPT_ASSIGN(const auto all, unix_sockets());
+    SCKPT_ASSIGN(auto all, unix_sockets());
+    connect_pending(all);
     for (const auto& [inode, pid] : sockets) {
         const auto found = all.find(inode);
         if (found == all.end() || found->second.peer == 0 || sockets.contains(found->second.peer)) continue;
         const auto peer = all.find(found->second.peer);
         const std::string name = peer != all.end() && !peer->second.name.empty() ? " (" + peer->second.name + ")" : "";
         return fail(Errc::unsupported, std::format("{} is connected by a Unix socket{} to a program outside of the job, "
-                                                   "which cannot be checkpointed; close that connection first", describe(pid), name));
+                                                   "which cannot be checkpointed; close that connection first",
+                                                   describe(pid), name));
     }
     return {};
 }

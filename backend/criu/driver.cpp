@@ -3,10 +3,10 @@
 // sckpt-criu: the command line, and the answer.
 #include <tuple>
 
-#include <CLI/CLI.hpp>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include "backend/criu/driver.h"
 #include "common/fd.h"
@@ -32,9 +32,9 @@ void add_tree(CLI::App& verb, Arguments& arguments) {
     verb.add_option("--deadline-ms", arguments.deadline_ms, "milliseconds from now")->required();
 }
 
-// JSON text is UTF-8; what a path or criu's log brings else is replaced.
+// JSON text is UTF-8, paths need not be: the text travels as paths do. What else is no UTF-8 is replaced.
 Result<> report(const Result<nlohmann::json>& done) {
-    nlohmann::json answer = done ? *done : nlohmann::json{{"error", errc_name(done.error().code)}, {"text", done.error().text}};
+    nlohmann::json answer = done ? *done : nlohmann::json{{"error", errc_name(done.error().code)}, {"text", path_to_text(done.error().text)}};
     answer["ok"] = done.has_value();
     return write_all(kReportFd, answer.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }

@@ -4,8 +4,8 @@
 // is the one that enters namespaces and cgroups, changes credentials and forks. Its answer is one JSON object on a descriptor.
 #pragma once
 
-#include <string>
 #include <sys/types.h>
+#include <string>
 
 #include <nlohmann/json.hpp>
 
@@ -23,9 +23,9 @@ inline constexpr int kReportFd = 3, kStatusFd = 4, kStreamFds = 5;
 inline constexpr std::chrono::seconds kLetGo{10}, kDriverGrace{20};
 
 struct Tree {
-    std::string criu;             // the program
-    std::string directory;        // of the image
-    pid_t root = 0;               // dump only
+    std::string criu;       // the program
+    std::string directory;  // of the image
+    pid_t root = 0;         // dump only
     pid_t supervisor = 0;
     uid_t uid = 0;
     Deadline deadline;

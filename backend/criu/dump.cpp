@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // A dump, as the driver does it: checks, criu inside the tree's namespaces, and the image handed over to root.
+#include <sched.h>
 #include <algorithm>
 #include <filesystem>
 #include <format>
-#include <sched.h>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -41,10 +41,25 @@ Result<Namespaces> namespaces_of(pid_t root) {
 
 std::vector<std::string> dump_arguments(const Tree& tree, pid_t root, const std::vector<std::string>& external, bool as_user) {
     const auto left = duration_cast<seconds>(tree.deadline - steady_clock::now()).count();
-    std::vector<std::string> arguments = {"dump", "--tree", std::to_string(root), "--images-dir", tree.directory, "--leave-running", "-v4",
-                                          "--log-file", kLog, "--manage-cgroups=ignore", "--file-locks", "--ghost-limit", "64M",
-                                          "--network-lock", "skip", "--timeout", std::to_string(std::max<long>(left, 1)),
-                                          "--action-script", helper_program("sckpt-criu-hook")};
+    std::vector<std::string> arguments = {"dump",
+                                          "--tree",
+                                          std::to_string(root),
+                                          "--images-dir",
+                                          tree.directory,
+                                          "--leave-running",
+                                          "-v4",
+                                          "--log-file",
+                                          kLog,
+                                          "--manage-cgroups=ignore",
+                                          "--file-locks",
+                                          "--ghost-limit",
+                                          "64M",
+                                          "--network-lock",
+                                          "skip",
+                                          "--timeout",
+                                          std::to_string(std::max<long>(left, 1)),
+                                          "--action-script",
+                                          helper_program("sckpt-criu-hook")};
     if (as_user) arguments.push_back("--unprivileged");
     for (const std::string& resource : external) arguments.insert(arguments.end(), {"--external", resource});
     return arguments;
@@ -86,6 +101,13 @@ Result<> run_criu(const Tree& tree, const std::array<TaskStream, 3>& streams) {
     return wait_for_criu(tree, criu);
 }
 
+// criu's cache is for all users' dumps (see criu_process.cpp).
+Result<> take_over_cache(const std::string& directory) {
+    const std::string cache = std::filesystem::path(directory).parent_path() / "criu.kdat";
+    if (::lchown(cache.c_str(), 0, 0) != 0 && errno != ENOENT) return fail_errno("take over " + cache);
+    return {};
+}
+
 // criu may have run as the user; the image is root's.
 Result<std::uint64_t> take_over(const std::string& directory) {
     SCKPT_ASSIGN(const UniqueFd at, open_file(directory, O_RDONLY | O_DIRECTORY));
@@ -93,7 +115,7 @@ Result<std::uint64_t> take_over(const std::string& directory) {
     std::error_code error;
     for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
         const std::string name = entry->path().filename();
-        struct stat status {};
+        struct stat status{};
         if (::fstatat(at.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno(directory + "/" + name);
         if (!S_ISREG(status.st_mode)) continue;
         if (::fchownat(at.get(), name.c_str(), 0, 0, AT_SYMLINK_NOFOLLOW) != 0 || ::fchmodat(at.get(), name.c_str(), 0600, 0) != 0)
@@ -109,6 +131,7 @@ Result<std::uint64_t> take_over(const std::string& directory) {
 Result<json> dump_unchecked(const Tree& tree) {
     SCKPT_ASSIGN(const auto streams, task_streams(tree.supervisor, tree.root));
     const auto done = run_criu(tree, streams);
+    SCKPT_TRY(take_over_cache(tree.directory));
     SCKPT_ASSIGN(const std::uint64_t bytes, take_over(tree.directory));
     SCKPT_TRY(done);
     SCKPT_ASSIGN(const ImageRecord record, read_record(tree.directory));

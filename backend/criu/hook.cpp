@@ -49,7 +49,8 @@ Result<> add_process(ImageRecord& record, pid_t pid) {
     add_new(record.groups, user.gid);
     for (const gid_t group : user.groups) add_new(record.groups, group);
     std::error_code error;
-    for (std::filesystem::directory_iterator entry(std::format("/proc/{}/task", pid), error), end; !error && entry != end; entry.increment(error))
+    for (std::filesystem::directory_iterator entry(std::format("/proc/{}/task", pid), error), end; !error && entry != end;
+         entry.increment(error))
         add_new(record.ids, static_cast<pid_t>(std::strtol(entry->path().filename().c_str(), nullptr, 10)));
     if (error) return fail_errno(std::format("list the threads of process {}", pid), error.value());
     add_new(record.ids, ::getpgid(pid));

@@ -38,7 +38,8 @@ constexpr auto kRules = std::to_array<Rule>({
     {"External socket is used. *", Errc::unsupported,
      "{who} is connected to a program outside of the job by a Unix socket, which cannot be checkpointed; close that connection first"},
     {"Can't dump half of stream unix connection. name: *; peer name: *", Errc::unsupported,
-     "{who} is connected by a Unix socket ({2}) to a program outside of the job, which cannot be checkpointed; close that connection first"},
+     "{who} is connected by a Unix socket ({2}) to a program outside of the job, which cannot be checkpointed; close that connection "
+     "first"},
     {"Can't dump half of stream unix connection*", Errc::unsupported,
      "{who} is connected by a Unix socket to a program outside of the job, which cannot be checkpointed; close that connection first"},
     {"Unix socket * with unreachable peer *", Errc::unsupported,
@@ -56,20 +57,25 @@ constexpr auto kRules = std::to_array<Rule>({
     {"Can't dump file * of that type [*] (anon anon_inode:[*])*", Errc::unsupported,
      "{who} has an open descriptor of kind {3}, which cannot be checkpointed"},
     {"Can't dump file * of that type [*] (*)*", Errc::unsupported, "{who} has descriptor {1} open on {3}, which cannot be checkpointed"},
-    {"The packetized mode for pipes is not supported yet*", Errc::unsupported, "{who} has a pipe in packet mode (O_DIRECT), which cannot be checkpointed"},
+    {"The packetized mode for pipes is not supported yet*", Errc::unsupported,
+     "{who} has a pipe in packet mode (O_DIRECT), which cannot be checkpointed"},
     {"Can't lookup mount=* for fd=* path=*", Errc::unsupported,
      "{who} has {3} open, which no file system of its mount namespace shows (message queues and secret memory are such), "
      "and cannot be checkpointed"},
     {"The root process * is not a session leader*", Errc::unsupported, "process {1} does not lead its session, and cannot be checkpointed"},
     {"A session leader of * is outside of its pid namespace*", Errc::unsupported,
      "process {1} belongs to a session that began outside of the job, and cannot be checkpointed"},
-    {"Zombies with threads are not supported*", Errc::unsupported, "a program's main thread has ended while others run on, which cannot be checkpointed"},
+    {"Zombies with threads are not supported*", Errc::unsupported,
+     "a program's main thread has ended while others run on, which cannot be checkpointed"},
     {"File * has bad size * (expect *)*", Errc::invalid,
      "the file /{1} has changed since the checkpoint: it has {2} bytes, and had {3}; the job cannot go on with it"},
     {"File * has bad mode *", Errc::invalid, "the file /{1} has changed since the checkpoint: it is of another kind"},
-    {"File * has bad build-ID*", Errc::invalid, "the program or library /{1} has been replaced since the checkpoint; put back the old version"},
-    {"Can't open file * on restore: No such file or directory*", Errc::invalid, "the file /{1}, which the job had open, does not exist here any more"},
-    {"Can't open file * on restore: Permission denied*", Errc::invalid, "the file /{1}, which the job had open, may not be opened by its user any more"},
+    {"File * has bad build-ID*", Errc::invalid,
+     "the program or library /{1} has been replaced since the checkpoint; put back the old version"},
+    {"Can't open file * on restore: No such file or directory*", Errc::invalid,
+     "the file /{1}, which the job had open, does not exist here any more"},
+    {"Can't open file * on restore: Permission denied*", Errc::invalid,
+     "the file /{1}, which the job had open, may not be opened by its user any more"},
     {"Can't open file * on restore: *", Errc::invalid, "the file /{1}, which the job had open, cannot be opened: {2}"},
     {"Can't open file *: No such file or directory*", Errc::invalid, "the file /{1}, which the job had open, does not exist here any more"},
     {"Can't fork for *: File exists*", Errc::busy, "the process number {1} of the image is in use already; try again"},
@@ -79,13 +85,14 @@ constexpr auto kRules = std::to_array<Rule>({
      "criu may not read the limits of the job's processes: it lacks CAP_SYS_RESOURCE, and this version cannot do without"},
     {"Incompatible image version*", Errc::unsupported, "the image was made by a newer version of criu; install that version here too"},
     {"Magic doesn't match for *", Errc::corrupt, "the image's {1} is no file of criu's, or is damaged"},
-    {"Read * bytes while * expected on *", Errc::corrupt, "the image is damaged: {3} ends too early"},
+    {"Read * bytes while * expected on *: *", Errc::corrupt, "the image is damaged: {3} ends too early"},
     {"Unexpected EOF on *", Errc::corrupt, "the image's {1} ends too early"},
     {"Can't bind inet socket*Address already in use*", Errc::unsupported, "the job listens on a port that is in use on this node"},
     {"Can't restore CPU*", Errc::unsupported, "this node's processor lacks what the job used; restart it on a node of the same kind"},
     {"CPU * are not matching*", Errc::unsupported, "this node's processor lacks what the job used; restart it on a node of the same kind"},
     {"*kerndat_*", Errc::unavailable, "criu cannot work with this kernel ({0}); install a newer version of criu"},
-    {"Could not initialize kernel features detection*", Errc::unavailable, "criu cannot work with this kernel; install a newer version of criu"},
+    {"Could not initialize kernel features detection*", Errc::unavailable,
+     "criu cannot work with this kernel; install a newer version of criu"},
 });
 
 struct Line {
@@ -121,7 +128,8 @@ std::string_view without_time(std::string_view line) {
     if (line.starts_with('(')) line.remove_prefix(std::min(line.size(), line.find(')') + 1));
     while (!line.empty() && (line.front() == ' ')) line.remove_prefix(1);
     const auto digits = std::ranges::find_if_not(line, [](unsigned char c) { return std::isdigit(c) != 0; });
-    if (digits != line.begin() && digits != line.end() && *digits == ':') line.remove_prefix(static_cast<std::size_t>(digits - line.begin()) + 1);
+    if (digits != line.begin() && digits != line.end() && *digits == ':')
+        line.remove_prefix(static_cast<std::size_t>(digits - line.begin()) + 1);
     while (!line.empty() && (line.front() == ' ')) line.remove_prefix(1);
     return line;
 }

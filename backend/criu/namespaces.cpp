@@ -14,7 +14,7 @@
 namespace sckpt::criu {
 
 bool same_namespace(pid_t a, pid_t b, const char* kind) {
-    struct stat first {}, second {};
+    struct stat first{}, second{};
     return ::stat(std::format("/proc/{}/ns/{}", a, kind).c_str(), &first) == 0 &&
            ::stat(std::format("/proc/{}/ns/{}", b, kind).c_str(), &second) == 0 && first.st_ino == second.st_ino &&
            first.st_dev == second.st_dev;
@@ -26,15 +26,16 @@ Result<UniqueFd> foreign_namespace(pid_t pid, const char* kind) {
     if (same_namespace(pid, ::getpid(), kind)) return UniqueFd();
     SCKPT_ASSIGN(UniqueFd found, open_file(std::format("/proc/{}/ns/{}", pid, kind), O_RDONLY));
     const UniqueFd owner(::ioctl(found.get(), NS_GET_USERNS));
-    struct stat owners {}, ours {};
+    struct stat owners{}, ours{};
     if (!owner || ::fstat(owner.get(), &owners) != 0 || ::stat("/proc/self/ns/user", &ours) != 0 || owners.st_ino != ours.st_ino ||
         owners.st_dev != ours.st_dev)
-        return fail(Errc::denied, std::format("process {} runs in a user namespace of its own (a container?), which sckptd does not enter", pid));
+        return fail(Errc::denied,
+                    std::format("process {} runs in a user namespace of its own (a container?), which sckptd does not enter", pid));
     return found;
 }
 
 Result<> enter_mount_namespace(const UniqueFd& target, const std::string& directory) {
-    struct stat before {}, after {};
+    struct stat before{}, after{};
     if (::stat(directory.c_str(), &before) != 0) return fail_errno(directory);
     if (target && ::setns(target.get(), CLONE_NEWNS) != 0) return fail_errno("enter the job's mount namespace");
     if (::stat(directory.c_str(), &after) != 0 || before.st_ino != after.st_ino || before.st_dev != after.st_dev)

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // libsckpt-criu-preload.so: small corrections to the criu process, loaded in front of libc. Neither criu's images nor its protocol change.
-// - ptrace: a dump interrupts timed sleeps and polls, and criu turns the kernel's "continue with the rest of the time" into EINTR in the job.
+// - ptrace: a dump interrupts timed sleeps and polls, and criu turns the kernel's "continue with the rest of the time" into EINTR in the
+// job.
 //   Rewritten to
 //   "start the call again" the job sees nothing: a sleep goes on for what is left of it, a poll waits anew for its whole time.
 // - splice: past SCKPT_DEADLINE_MS the writing of memory fails, so that criu gives the dump up and cures the tree by itself.
-// - files at a restore (SCKPT_FILES_UID, _GID, _GROUPS): criu opens and creates a job's files as root, by paths that the user may have turned
-//   elsewhere since the dump. With these calls made under the user's file-system ids nobody gets at what is not theirs, and the files may be
-//   on a file system where root has fewer rights than the user.
+// - files at a restore (SCKPT_FILES_UID, _GID, _GROUPS): criu opens and creates a job's files as root, by paths that the user may have
+// turned
+//   elsewhere since the dump. With these calls made under the user's file-system ids nobody gets at what is not theirs, and the files may
+//   be on a file system where root has fewer rights than the user.
 // No C++ library, no exceptions: this is loaded into a C program.
 #include <cerrno>
 #include <cstdarg>
@@ -29,8 +31,8 @@
 namespace {
 
 // Kernel-internal results of an interrupted system call, visible to a tracer only (include/linux/errno.h).
-constexpr long kRestartBlock = -516;   // ERESTART_RESTARTBLOCK
-constexpr long kRestartCall = -513;      // ERESTARTNOINTR: the same call again, with its first arguments
+constexpr long kRestartBlock = -516;  // ERESTART_RESTARTBLOCK
+constexpr long kRestartCall = -513;   // ERESTARTNOINTR: the same call again, with its first arguments
 
 template <class F>
 F next(const char* name) {
@@ -88,7 +90,7 @@ const User& files_user() {
 
 // criu names a task's files relative to its descriptor of the root directory; its own files are relative to others.
 bool is_root_directory(int fd) {
-    struct stat given {}, root {};
+    struct stat given{}, root{};
     return fd >= 0 && ::fstat(fd, &given) == 0 && ::stat("/", &root) == 0 && given.st_ino == root.st_ino && given.st_dev == root.st_dev;
 }
 
@@ -181,8 +183,7 @@ SCKPT_WRAPPED long ptrace(__ptrace_request request, ...) noexcept {
     return result;
 }
 
-SCKPT_WRAPPED ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t length,
-                                                                 unsigned flags) {
+SCKPT_WRAPPED ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t length, unsigned flags) {
     static const auto real = next<ssize_t (*)(int, off64_t*, int, off64_t*, size_t, unsigned)>("splice");
     if (past_deadline()) {
         errno = ETIMEDOUT;

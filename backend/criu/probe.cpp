@@ -31,8 +31,9 @@ Result<std::string> ask_criu(const std::string& criu, std::vector<std::string> a
     const UniqueFd in(ends[0]);
     UniqueFd out(ends[1]);
     arguments.insert(arguments.begin(), criu);
-    SCKPT_ASSIGN(ChildProcess child, ChildProcess::spawn({std::move(arguments), {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
-                                                          {{out.get(), 1}, {out.get(), 2}}}));
+    SCKPT_ASSIGN(ChildProcess child,
+                 ChildProcess::spawn(
+                     {std::move(arguments), {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, {{out.get(), 1}, {out.get(), 2}}}));
     out.reset();
     SCKPT_ASSIGN(const ExitStatus end, child.wait(20s));  // its answer is far less than a pipe holds
     std::array<char, 4096> buffer;
@@ -111,7 +112,8 @@ Result<json> probe(const std::string& criu, const std::string& directory) {
     json answer = {{"usable", false}, {"version", ""}, {"reason", ""}, {"notes", json::array()}};
     const auto version = ask_criu(criu, {"--version"});
     if (!version) {
-        answer["reason"] = std::format("{} cannot be run ({}); {}, or name it in sckpt.yaml (node.criu)", criu, version.error().text, kAdvice);
+        answer["reason"] =
+            std::format("{} cannot be run ({}); {}, or name it in sckpt.yaml (node.criu)", criu, version.error().text, kAdvice);
         return answer;
     }
     answer["version"] = version_in(*version);
@@ -120,16 +122,18 @@ Result<json> probe(const std::string& criu, const std::string& directory) {
     const auto took = try_it(criu, place);
     const auto removed = remove_tree(place);
     if (!took) {
-        answer["reason"] = std::format("a test process could not be dumped and restored with CRIU {} on this kernel: {}; if CRIU is old, {}",
-                                       version_in(*version), took.error().text, kAdvice);
+        answer["reason"] =
+            std::format("a test process could not be dumped and restored with CRIU {} on this kernel: {}; if CRIU is old, {}",
+                        version_in(*version), took.error().text, kAdvice);
         return answer;
     }
     SCKPT_TRY(removed);
     answer["usable"] = true;
     answer["notes"] = {may_read_foreign_limits() ? "dumps run as root"
                                                  : "dumps run as the job's user with some capabilities: root lacks CAP_SYS_RESOURCE here",
-                       ask_criu(criu, {"check", "--feature", "mem_dirty_track"}) ? "the kernel can track changed memory"
-                                                                                  : "the kernel cannot track changed memory: every dump is a full one",
+                       ask_criu(criu, {"check", "--feature", "mem_dirty_track"})
+                           ? "the kernel can track changed memory"
+                           : "the kernel cannot track changed memory: every dump is a full one",
                        std::format("a test process was dumped and restored in {} ms", took->count())};
     return answer;
 }

@@ -12,8 +12,8 @@ namespace {
 constexpr std::int64_t kVersion = 1;
 
 json to_json(const TaskStream& stream) {
-    return {{"resource", stream.resource}, {"alias", stream.alias}, {"path", path_to_text(stream.path)}, {"inode", stream.inode},
-            {"size", stream.size}, {"position", stream.position}, {"append", stream.append}, {"regular", stream.regular}};
+    return {{"resource", stream.resource}, {"alias", stream.alias},       {"path", path_to_text(stream.path)}, {"inode", stream.inode},
+            {"size", stream.size},         {"position", stream.position}, {"append", stream.append},           {"regular", stream.regular}};
 }
 
 Result<TaskStream> stream_from_json(const json& object) {
@@ -111,7 +111,10 @@ std::string text_to_path(std::string_view text) {
 json to_json(const std::vector<FileRecord>& files) {
     json array = json::array();
     for (const FileRecord& file : files)
-        array.push_back({{"path", path_to_text(file.path)}, {"inode", file.inode}, {"size", file.size}, {"append", file.append},
+        array.push_back({{"path", path_to_text(file.path)},
+                         {"inode", file.inode},
+                         {"size", file.size},
+                         {"append", file.append},
                          {"stdio", file.stdio}});
     return array;
 }
@@ -141,8 +144,14 @@ Result<std::array<TaskStream, 3>> streams_from_json(const json& array) {
 std::string to_text(const ImageRecord& record) {
     json directories = json::array();
     for (const std::string& path : record.directories) directories.push_back(path_to_text(path));
-    const json object = {{"version", kVersion}, {"uid", record.uid}, {"root", record.root}, {"groups", record.groups}, {"ids", record.ids},
-                         {"streams", to_json(record.streams)}, {"files", to_json(record.files)}, {"script", path_to_text(record.script)},
+    const json object = {{"version", kVersion},
+                         {"uid", record.uid},
+                         {"root", record.root},
+                         {"groups", record.groups},
+                         {"ids", record.ids},
+                         {"streams", to_json(record.streams)},
+                         {"files", to_json(record.files)},
+                         {"script", path_to_text(record.script)},
                          {"directories", directories}};
     return object.dump(1) + "\n";
 }

@@ -4,11 +4,11 @@
 // the restore reads it. It is trusted because the directory is root's alone and its bytes were verified on the way from the store.
 #pragma once
 
+#include <sys/types.h>
 #include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -19,14 +19,14 @@
 namespace sckpt::criu {
 
 inline constexpr const char* kRecordName = "record.json";
-inline constexpr const char* kScriptCopy = "script";  // the spooled batch script's bytes, when the tree held one open
+inline constexpr const char* kScriptCopy = "script";    // the spooled batch script's bytes, when the tree held one open
 inline constexpr const char* kRefusalName = "refusal";  // why the hook refused: one byte of Errc, then the text
 
 // One of the task's standard input, output and error, as Slurm opened it. It is external to the image: a restored tree gets the new task's.
 struct TaskStream {
-    std::string resource;        // CRIU's name: "file[MOUNT:INODE]", "pipe:[INODE]"; empty: nothing external (/dev/null)
-    std::string alias;           // its other name: the same file by the mount that the tree's own namespace shows it with (overlayfs)
-    std::string path;            // of a regular file
+    std::string resource;  // CRIU's name: "file[MOUNT:INODE]", "pipe:[INODE]"; empty: nothing external (/dev/null)
+    std::string alias;     // its other name: the same file by the mount that the tree's own namespace shows it with (overlayfs)
+    std::string path;      // of a regular file
     std::uint64_t inode = 0;
     std::uint64_t size = 0;      // bytes, while frozen
     std::uint64_t position = 0;  // of the descriptor, while frozen
@@ -36,9 +36,9 @@ struct TaskStream {
 
 struct ImageRecord {
     uid_t uid = 0;
-    pid_t root = 0;                        // in the tree's own PID namespace
-    std::vector<gid_t> groups;             // every group that a process of the tree may act as
-    std::vector<pid_t> ids;                // all process, thread, group and session numbers: a restore must keep clear of them
+    pid_t root = 0;             // in the tree's own PID namespace
+    std::vector<gid_t> groups;  // every group that a process of the tree may act as
+    std::vector<pid_t> ids;     // all process, thread, group and session numbers: a restore must keep clear of them
     std::array<TaskStream, 3> streams;
     std::vector<FileRecord> files;         // streams and script excluded
     std::string script;                    // path of the spooled batch script; empty: none

@@ -29,7 +29,8 @@ Result<> check_alive(const UniqueFd& supervisor) {
 Result<> check_rights(const Tree& tree, const ImageRecord& record, const Credentials& user) {
     if (user.uid != tree.uid || user.uid == 0)
         return fail(Errc::denied, std::format("the task to restore is a process of user {}, not of user {}", user.uid, tree.uid));
-    if (record.uid != user.uid) return fail(Errc::denied, std::format("the image belongs to user {}, not to user {}", record.uid, user.uid));
+    if (record.uid != user.uid)
+        return fail(Errc::denied, std::format("the image belongs to user {}, not to user {}", record.uid, user.uid));
     for (const gid_t group : record.groups)
         if (group != user.gid && !std::ranges::contains(user.groups, group))
             return fail(Errc::denied, std::format("the job ran with group {}, which its user does not have any more", group));

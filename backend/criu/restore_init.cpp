@@ -42,7 +42,8 @@ Result<> stay_clear_of(std::vector<pid_t> ids) {
     for (const pid_t id : ids)
         if (id > start && id < start + kStretch) start = id;
     SCKPT_ASSIGN(const std::string limit, read_file("/proc/sys/kernel/pid_max"));
-    if (start + kStretch > std::strtol(limit.c_str(), nullptr, 10)) start = 1;  // nothing free in front of the limit: the image's numbers are high
+    if (start + kStretch > std::strtol(limit.c_str(), nullptr, 10))
+        start = 1;  // nothing free in front of the limit: the image's numbers are high
     SCKPT_ASSIGN(const UniqueFd last, open_file("/proc/sys/kernel/ns_last_pid", O_WRONLY));
     return write_all(last.get(), std::to_string(start));
 }
@@ -57,8 +58,9 @@ Result<> make_files_ready(const ImageRecord& record, const Credentials& user) {
 }
 
 std::vector<std::string> restore_arguments(const Tree& tree, const ImageRecord& record, std::vector<int>& inherited) {
-    std::vector<std::string> arguments = {"restore", "--images-dir", tree.directory, "--restore-detached", "-v4", "--log-file", kLog,
-                                          "--manage-cgroups=ignore", "--file-locks", "--network-lock", "skip", "--skip-file-rwx-check"};
+    std::vector<std::string> arguments = {"restore",      "--images-dir",   tree.directory, "--restore-detached",
+                                          "-v4",          "--log-file",     kLog,           "--manage-cgroups=ignore",
+                                          "--file-locks", "--network-lock", "skip",         "--skip-file-rwx-check"};
     std::vector<std::string> named;
     for (int fd = kStreamFds; fd < kStreamFds + 3; ++fd) {
         if (!is_open(fd)) continue;

@@ -32,7 +32,8 @@ Result<Place> find_place(const fs::path& path) {
     fs::path existing = path.parent_path();
     std::error_code error;
     while (existing != "/" && !fs::is_directory(fs::symlink_status(existing, error))) existing = existing.parent_path();
-    if (existing == "/") return fail(Errc::unsupported, "no directory of the batch script's path " + path.string() + " exists on this node");
+    if (existing == "/")
+        return fail(Errc::unsupported, "no directory of the batch script's path " + path.string() + " exists on this node");
     return Place{existing, path.lexically_relative(existing)};
 }
 
@@ -56,11 +57,12 @@ Result<> bind_entry(const fs::path& source, const fs::path& target) {
 // Masks `directory`; everything in it but `except` stays visible.
 Result<> mask(const fs::path& directory, const fs::path& except) {
     SCKPT_ASSIGN(const UniqueFd old, open_file(directory, O_RDONLY | O_DIRECTORY));
-    struct stat status {};
+    struct stat status{};
     if (::fstat(old.get(), &status) != 0) return fail_errno(directory.string());
     // nobody gets further through the mask than through what it hides
     const std::string options = std::format("mode={:o},uid={},gid={}", status.st_mode & 07777, status.st_uid, status.st_gid);
-    if (::mount("sckpt", directory.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, options.c_str()) != 0) return fail_errno("mask " + directory.string());
+    if (::mount("sckpt", directory.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, options.c_str()) != 0)
+        return fail_errno("mask " + directory.string());
     const fs::path behind = std::format("/proc/self/fd/{}", old.get());
     std::error_code error;
     for (fs::directory_iterator entry(behind, error), end; !error && entry != end; entry.increment(error)) {

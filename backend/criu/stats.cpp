@@ -33,8 +33,7 @@ Result<std::chrono::microseconds> parse_frozen_time(std::string_view stats) {
         stats.remove_prefix(kHeaderBytes);
         const bool is_dump = take_varint(stats) == kDumpField && take_varint(stats).has_value();
         const auto first = take_varint(stats), freezing = take_varint(stats), second = take_varint(stats), frozen = take_varint(stats);
-        if (is_dump && first == kFreezing && freezing && second == kFrozen && frozen)
-            return std::chrono::microseconds(*freezing + *frozen);
+        if (is_dump && first == kFreezing && freezing && second == kFrozen && frozen) return std::chrono::microseconds(*freezing + *frozen);
     }
     return fail(Errc::internal, "criu's stats-dump is not in the form that this version of sckpt knows");
 }

@@ -22,7 +22,7 @@ namespace {
 // One open descriptor of a process.
 struct OpenFile {
     std::string path, name;  // what it points to; its own name under /proc
-    struct stat status {};
+    struct stat status{};
     std::uint64_t position = 0;
     unsigned flags = 0;
     int mount = -1;
@@ -103,7 +103,7 @@ class Collector {
     // slurmd's directory belongs to root. A file of that name in a user's own directory is one of the user's files.
     static bool is_spooled(pid_t pid, const std::string& path) {
         const std::string folder = std::filesystem::path(std::format("/proc/{}/root{}", pid, path)).parent_path();
-        struct stat status {};
+        struct stat status{};
         return ::stat(folder.c_str(), &status) == 0 && status.st_uid == 0 && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
     }
 
@@ -135,7 +135,7 @@ class Collector {
             fields >> range >> rights >> skipped >> skipped >> skipped >> std::ws;
             std::getline(fields, path);
             if (rights.size() != 4 || rights[1] != 'w' || rights[3] != 's' || !path.starts_with('/')) continue;
-            struct stat status {};
+            struct stat status{};
             const std::string name = std::format("/proc/{}/map_files/{}", pid, without_padding(range));
             if (::stat(name.c_str(), &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink > 0) keep(path, status, false);
         }

@@ -4,9 +4,9 @@
 // the files whose state belongs to the image.
 #pragma once
 
+#include <sys/types.h>
 #include <array>
 #include <string>
-#include <sys/types.h>
 #include <vector>
 
 #include "backend/backend.h"

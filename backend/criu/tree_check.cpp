@@ -17,8 +17,9 @@ namespace sckpt::criu {
 
 namespace {
 
-constexpr const char* kSrunHint = "the batch script is running srun ({}): sckpt checkpoints the batch script's own processes only, "
-                                  "so it waits until the step has ended";
+constexpr const char* kSrunHint =
+    "the batch script is running srun ({}): sckpt checkpoints the batch script's own processes only, "
+    "so it waits until the step has ended";
 
 bool is_srun(const ProcessIdentity& process) {
     std::error_code gone;
@@ -39,8 +40,9 @@ std::string status_field(pid_t pid, std::string_view key) {
 Result<> check_tracer(pid_t pid, const std::string& who) {
     const long tracer = std::strtol(status_field(pid, "TracerPid:").c_str(), nullptr, 10);
     if (tracer == 0 || tracer == ::getppid()) return {};  // the hook is criu's child, and criu traces the tree by then
-    return fail(Errc::unsupported, std::format("{} is being traced by {} (a debugger or strace), and cannot be checkpointed until that ends", who,
-                                               describe(static_cast<pid_t>(tracer))));
+    return fail(Errc::unsupported,
+                std::format("{} is being traced by {} (a debugger or strace), and cannot be checkpointed until that ends", who,
+                            describe(static_cast<pid_t>(tracer))));
 }
 
 Result<> check_process(const ProcessIdentity& process, uid_t uid) {
@@ -48,8 +50,9 @@ Result<> check_process(const ProcessIdentity& process, uid_t uid) {
     if (process.uid != uid) return fail(Errc::denied, std::format("{} runs as user {}, not as the job's user {}", who, process.uid, uid));
     if (!process.same_uids) return fail(Errc::denied, who + " is a set-user-id or set-group-id program, which cannot be checkpointed");
     if (!same_namespace(process.pid, ::getpid(), "user"))
-        return fail(Errc::unsupported, who + " lives in a user namespace of its own (a container or sandbox inside the job), "
-                                             "which cannot be checkpointed");
+        return fail(Errc::unsupported, who +
+                                           " lives in a user namespace of its own (a container or sandbox inside the job), "
+                                           "which cannot be checkpointed");
     if (process.has_capabilities) return fail(Errc::denied, who + " has privileges (capabilities), and cannot be checkpointed");
     if (is_srun(process)) return fail(Errc::unsupported, std::format(kSrunHint, who));
     return check_tracer(process.pid, who);
@@ -108,7 +111,8 @@ Result<> check_cgroup(const std::vector<pid_t>& tree, pid_t supervisor) {
         if (std::ranges::contains(now, pid)) continue;
         return fail(Errc::unsupported,
                     std::format("process {} ({}) of the job is a daemon: it left the batch script's process tree, and would be lost; "
-                                "start it in the foreground", pid, process->command));
+                                "start it in the foreground",
+                                pid, process->command));
     }
     return {};
 }

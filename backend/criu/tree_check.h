@@ -4,8 +4,8 @@
 // refused here without a word (orphans), and some must not come back at a restore (foreign users' processes, privileges).
 #pragma once
 
-#include <string>
 #include <sys/types.h>
+#include <string>
 #include <vector>
 
 #include "common/result.h"

@@ -29,8 +29,9 @@ Result<Opened> open_as_recorded(const FileRecord& file) {
     UniqueFd fd(::open(file.path.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!fd && errno == ENOENT) return unfit(file.path, "was removed");
     if (!fd && errno == ELOOP) return unfit(file.path, "was replaced by a symbolic link");
-    if (!fd) return fail(Errc::invalid, std::format("the file {} cannot be opened for writing any more: {}", file.path, std::strerror(errno)));
-    struct stat status {};
+    if (!fd)
+        return fail(Errc::invalid, std::format("the file {} cannot be opened for writing any more: {}", file.path, std::strerror(errno)));
+    struct stat status{};
     if (::fstat(fd.get(), &status) != 0) return fail_errno(file.path);
     if (!S_ISREG(status.st_mode) || status.st_ino != file.inode) return unfit(file.path, "was replaced by another");
     const auto size = static_cast<std::uint64_t>(status.st_size);
@@ -60,7 +61,7 @@ Result<> roll_back_files(const std::vector<FileRecord>& files) {
 
 Result<> roll_back_streams(const std::array<TaskStream, 3>& streams, const std::array<int, 3>& descriptors) {
     for (std::size_t i = 1; i < streams.size(); ++i) {
-        struct stat status {};
+        struct stat status{};
         if (!is_same_file(streams[i], descriptors[i], status)) continue;
         if (static_cast<std::uint64_t>(status.st_size) <= streams[i].size) continue;
         if (::ftruncate(descriptors[i], static_cast<off_t>(streams[i].size)) != 0) return fail_errno("roll back " + streams[i].path);
@@ -70,11 +71,13 @@ Result<> roll_back_streams(const std::array<TaskStream, 3>& streams, const std::
 
 Result<> check_directories(const std::vector<std::string>& directories) {
     for (const std::string& path : directories) {
-        struct stat status {};
+        struct stat status{};
         if (path.ends_with(" (deleted)")) continue;  // comes with the image
         if (::stat(path.c_str(), &status) != 0)
-            return fail(Errc::invalid, std::format("the job's working directory {} cannot be entered here: {}", path, std::strerror(errno)));
-        if (!S_ISDIR(status.st_mode)) return fail(Errc::invalid, std::format("the job's working directory {} is no directory any more", path));
+            return fail(Errc::invalid,
+                        std::format("the job's working directory {} cannot be entered here: {}", path, std::strerror(errno)));
+        if (!S_ISDIR(status.st_mode))
+            return fail(Errc::invalid, std::format("the job's working directory {} is no directory any more", path));
     }
     return {};
 }

@@ -69,8 +69,7 @@ def main():
     plain = run_job(bed, "undisturbed", pace=0)
     bed.wait_job(plain, "COMPLETED", timeout=60)
 
-    job = run_job(bed, "disturbed", "--ckpt=4s", "--nodelist=n1", pace=0.25)
-    bed.run("ctl", ["scontrol", "update", f"jobid={job}", "reqnodelist="])
+    job = run_job(bed, "disturbed", "--ckpt=4s", pace=0.25)
     line.say(f"sbatch --ckpt=4s: job {job}")
     while complete(bed, job) < 2 or steps_done(bed, "disturbed") < STEPS // 3:
         show_progress(bed, job, line)

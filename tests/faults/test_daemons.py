@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """sckptd and sckptctld are killed at the worst moments: the job goes on, or comes back from its newest complete checkpoint."""
-import signal
 import sys
 from pathlib import Path
 
@@ -28,7 +27,8 @@ def test_sckptd_is_killed_during_a_dump(bed):
     sckptd.start()
     tools.wait_attached(bed, "n1")
     dropped = first + 1
-    job.wait_show(lambda show: any(c["number"] == dropped and c["state"] == "FAILED" for c in show["checkpoints"]), "the dump's checkpoint is dropped")
+    job.wait_show(lambda show: any(c["number"] == dropped and c["state"] == "FAILED" for c in show["checkpoints"]),
+                  "the dump's checkpoint is dropped")
     reason = job.checkpoints()[dropped]["reason"]
     assert "sckptd on n1 was restarted" in reason and reason in job.show()["last_error"], job.text()
     assert order.wait(30) != 0 and "an older checkpoint" in order.stdout.read()
@@ -56,9 +56,11 @@ def test_the_older_checkpoint_is_kept_when_sckptd_is_killed_during_a_dump(bed):
     bed.kill_node("n1")  # with criu, and all that it had
     assert criu
     job.wait_requeued()
+    job.only_on(None)
     job.ready()
     assert job.restored_from() == [first], job.text()
     job.finish()
+    tools.boot(bed, "n1")
 
 
 def restore_interrupted(bed, name, node, verb):
@@ -71,7 +73,7 @@ def restore_interrupted(bed, name, node, verb):
     if verb:
         criu = tools.stop_criu(bed, node, verb)
     else:
-        bed.run(node, ["sh", "-c", f"until ls /run/sckpt/images | grep -q restore-{job.id}; do :; done; kill -KILL {sckptd.pid}"], timeout=60)
+        bed.run(node, ["sh", "-c", f"until ls /run/sckpt/images | grep -q restore-{job.id}; do :; done; kill -KILL {sckptd.pid}"])
         bed.wait(lambda: sckptd.pid is None, 10, "sckptd ends")
         assert tools.criu_pids(bed, node) == [], "the image was fetched already"
     if verb:
@@ -115,8 +117,8 @@ def test_sckptctld_is_killed_before_a_captured_checkpoint_is_complete(bed):
     newest = job.newest()
     sckptctld.kill()
     job.requeue()
-    bed.start_now(job.id)
-    bed.wait_job(job.id, "RUNNING")
+    start = ["scontrol", "update", f"jobid={job.id}", "starttime=now"]
+    job.wait(lambda: bed.run("ctl", start, check=False) and job.state() == "RUNNING", "Slurm starts it again")
     node = bed.job(job.id)["BatchHost"]
     bed.wait(lambda: bed.run(node, ["pgrep", "-x", "sckpt-run"], check=False).stdout, 30, "sckpt-run waits")
     assert bed.job_state(job.id) == "RUNNING" and job.bed.read(f"{job.directory}/starts").count("\n") == 1
@@ -131,14 +133,15 @@ def test_both_daemons_are_killed_and_the_node_dies(bed):
     newest = job.create()
     order = job.start_create()
     tools.stop_criu(bed, "n3", "dump")
-    bed.daemon("ctl", "sckptctld").kill(signal.SIGKILL)
-    bed.daemon("n3", "sckptd").kill(signal.SIGKILL)
+    bed.daemon("ctl", "sckptctld").kill()
+    bed.daemon("n3", "sckptd").kill()
     bed.kill_node("n3")
     assert order.wait(30) != 0
     job.wait_requeued()
+    job.only_on(None)
     bed.daemon("ctl", "sckptctld").start()
     job.ready()
     assert job.restored_from() == [newest], job.text()
-    bed.heal_node("n3")
+    tools.boot(bed, "n3")
     job.create()
     job.finish()

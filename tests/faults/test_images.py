@@ -11,12 +11,7 @@ TIMEOUT = 150
 
 
 def image_folder(bed, job, number):
-    return bed.path("/shared/sckpt") / job.show()["checkpoints"][-1]["images"][0]["path"].rsplit("/", 1)[0] / image_name(job, number)
-
-
-def image_name(job, number):
-    images = job.checkpoints()[number]["images"]
-    return images[0]["path"].rsplit("/", 1)[1]
+    return bed.path("/shared/sckpt") / job.checkpoints()[number]["images"][0]["path"]
 
 
 def biggest_file(folder):
@@ -49,7 +44,7 @@ def goes_on_from_the_older(bed, damage, wanted):
     job, older, newest = two_checkpoints(bed, damage.__name__)
     damage(bed, job, newest)
     job.requeue()
-    job.wait_show(lambda show: any(r["outcome"] == "restored" for r in show.get("restarts_done", [])), "it goes on from the older checkpoint")
+    job.wait(lambda: job.restored_from(), "it goes on from the older checkpoint")
     assert job.restored_from() == [older], job.text()
     bad = job.checkpoints()[newest]
     assert bad["state"] == "BAD" and wanted in bad["reason"] and wanted in job.text(), job.text()
@@ -69,7 +64,7 @@ def is_held_without_a_good_image(bed):
     assert set(job.checkpoints("BAD")) == {older, newest}, job.text()
     job.check()
     held = bed.job(job.id)["Restarts"]
-    bed.run("ctl", ["scontrol", "release", str(job.id)])  # nothing was repaired: held again, and not started from zero
+    job.release()  # nothing was repaired: held again, and not started from zero
     bed.wait(lambda: bed.job(job.id)["Restarts"] != held, 60, "the released job is tried and held once more")
     assert job.wait_held()
     job.check()
@@ -89,15 +84,14 @@ def spoil_file(job, how):
 
 def is_held_for_a_file(bed, how, wanted):
     job, _, _ = two_checkpoints(bed, how)
-    bed.run("ctl", ["scontrol", "requeue", str(job.id)])
-    job.only_on(None)
-    bed.wait_job(job.id, "PENDING")
+    job.requeue_and_hold()
     file = spoil_file(job, how)
+    job.release()
     reason = job.wait_held()
     assert f"{job.directory}/trail {wanted}" in reason, reason
     assert len(job.checkpoints("COMPLETE")) == 2, job.text()  # the images are good
     Path(f"{file}.away").replace(file)
-    bed.run("ctl", ["scontrol", "release", str(job.id)])
+    job.release()
     job.ready(90)
     job.finish()
 
@@ -106,11 +100,10 @@ def goes_on_from_the_older_for_a_shorter_file(bed):
     job, older, newest = two_checkpoints(bed, "shrunk")
     sizes = {n: next(f["size"] for f in job.checkpoints()[n]["images"][0]["files"] if f["path"].endswith("trail")) for n in (older, newest)}
     assert sizes[older] < sizes[newest]
-    bed.run("ctl", ["scontrol", "requeue", str(job.id)])
-    job.only_on(None)
-    bed.wait_job(job.id, "PENDING")
+    job.requeue_and_hold()
     with open(bed.path(f"{job.directory}/trail"), "r+b") as file:
         file.truncate(sizes[newest] - 1)
+    job.release()
     job.ready()
     assert job.restored_from() == [older] and f"trail shrank from {sizes[newest]} to" in job.text(), job.text()
     job.finish()

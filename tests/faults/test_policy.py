@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import tools  # noqa: E402
 from tools import Job  # noqa: E402
 
 TIMEOUT = 150
@@ -80,21 +81,24 @@ def test_slurmctld_is_restarted_while_a_restart_is_pending(bed):
     slurmctld = bed.daemon("ctl", "slurmctld")
     bed.kill_node("n2")
     job.wait_requeued()
+    bare.wait_requeued()
     assert job.state() == "PENDING"
     slurmctld.kill()
     slurmctld.start()
     bed.wait(lambda: bed.run("ctl", ["scontrol", "ping"], check=False).returncode == 0, 30, "slurmctld answers again")
+    job.only_on(None)
+    bare.only_on(None)
     job.ready()
     assert job.restored_from() == [newest], job.text()
     job.finish()
 
-    bare.wait_requeued()
     bare.wait_show(lambda show: show.get("restarts_done"), "it is started again")
     said = f"job {bare.id} has no complete checkpoint: it starts from the beginning"
     bed.wait(lambda: said in bare.output(), 30, f"its output says so: {bare.output()}")
     assert "from the beginning" in bare.events() and bare.restarts()[0]["outcome"].startswith("from the beginning"), bare.text()
     bare.wait_counting()
     assert bed.read(f"{bare.directory}/starts").count("\n") == 2
+    tools.boot(bed, "n2")
 
 
 # ---- what cannot be checkpointed

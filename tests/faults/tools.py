@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
+import machines  # noqa: E402
 import settings  # noqa: E402
 
 COUNT = """#!/bin/bash
@@ -48,6 +49,12 @@ class Job:
     def others(self, node):
         return ",".join(n for n in self.bed.compute if node and n != node)
 
+    def wait(self, condition, what, timeout=60):
+        try:
+            return self.bed.wait(condition, timeout, what, pause=0.1)
+        except machines.BedError as error:
+            raise AssertionError(f"job {self.id} ({self.name}): {error}; {self.state()}\n{self.text()}\n{self.output()[-2000:]}") from error
+
     # ---- the program
     def count(self):
         return self.bed.read(f"{self.directory}/trail", missing="").count("\n")
@@ -58,7 +65,7 @@ class Job:
     def wait_counting(self, timeout=60):
         """It counts on from here, whatever it had counted before."""
         before = self.count()
-        self.bed.wait(lambda: self.count() > before, timeout, f"job {self.id} ({self.name}) counts on from {before}: {self.state()}\n{self.text()}")
+        self.wait(lambda: self.count() > before, f"it counts on from {before}", timeout)
 
     def finish(self, starts=1, timeout=60):
         """Lets it end, and checks that nothing was lost or done twice."""
@@ -94,10 +101,7 @@ class Job:
         def reached():
             reply = self.bed.run("ctl", ["sckpt", "show", str(self.id), "--json"], user="user1", check=False)
             return reply.returncode == 0 and condition(json.loads(reply.stdout))
-        try:
-            self.bed.wait(reached, timeout, what, pause=0.1)
-        except Exception as error:
-            raise AssertionError(f"job {self.id} ({self.name}): {error}\n{self.text()}\n{self.output()[-2000:]}") from error
+        self.wait(reached, what, timeout)
 
     def wait_newer(self, number, timeout=60):
         """Until a complete checkpoint is newer than this one."""
@@ -138,19 +142,26 @@ class Job:
         self.bed.run("ctl", ["scontrol", "requeue", str(self.id)])
         self.only_on(node)
 
+    def requeue_and_hold(self):
+        """Slurm stops it and keeps it, until release(): its files are in nobody's hands."""
+        self.bed.run("ctl", ["scontrol", "requeuehold", str(self.id)])
+        self.bed.wait_job(self.id, "PENDING")
+
+    def release(self):
+        self.only_on(None)
+        self.bed.run("ctl", ["scontrol", "release", str(self.id)])
+
     def only_on(self, node):
         """Of a pending job: where it may start. None: anywhere."""
         self.bed.run("ctl", ["scontrol", "update", f"jobid={self.id}", f"excnodelist={self.others(node)}"])
 
-    def wait_requeued(self, restarts=1, node=None):
-        """Slurm has given it up on a dead node; node: the only one that it may run on."""
-        self.bed.wait(lambda: self.bed.job(self.id)["Restarts"] == str(restarts), 60, f"job {self.id} is requeued", pause=0.2)
-        self.only_on(node)
+    def wait_requeued(self):
+        """Slurm has given it up on its dead node, the only one that it was allowed to run on so far."""
+        self.wait(lambda: self.bed.job(self.id)["Restarts"] == "1", "Slurm requeues it")
 
     def wait_held(self, timeout=60):
         """Until Slurm holds it and sckpt says why; its reason."""
-        self.bed.wait(lambda: self.is_held(), timeout, f"job {self.id} ({self.name}) is held: {self.bed.job(self.id)}\n{self.text()}\n{self.output()}",
-                      pause=0.2)
+        self.wait(self.is_held, "it is held", timeout)
         reason = self.show()["held_reason"]
         assert reason and reason[:60] in self.text(), self.text()
         comment = self.bed.run("ctl", ["scontrol", "show", "job", str(self.id)]).stdout
@@ -169,9 +180,8 @@ def criu_pids(bed, node):
 
 def stop_criu(bed, node, verb):
     """Waits for a criu that does this and stops it there; its PID on the node. What is slow only by chance would be no test."""
-    script = ('until pid=$(pgrep -x -o criu) && tr "\\0" " " < /proc/$pid/cmdline | grep -q " ' + verb + ' " && kill -STOP $pid; do :; done; '
-              'echo $pid')
-    return int(bed.run(node, ["bash", "-c", script], timeout=60).stdout)
+    script = 'until pid=$(pgrep -x -o criu) && tr "\\0" " " < /proc/$pid/cmdline | grep -q " $0 " && kill -STOP $pid; do :; done; echo $pid'
+    return int(bed.run(node, ["bash", "-c", script, verb], timeout=60).stdout)
 
 
 def traced_or_stopped(bed, node):
@@ -185,9 +195,17 @@ def images(bed, node):
     return bed.run(node, ["ls", "/run/sckpt/images"]).stdout.split()
 
 
+def boot(bed, node):
+    """A dead node, until its daemons are at work again."""
+    bed.heal_node(node)
+    for service in ("slurmd", "sckptd"):
+        bed.wait(lambda s=service: bed.daemon(node, s).pid, 30, f"{service} of {node} runs")
+    wait_attached(bed, node)
+
+
 # ---- configuration
 @contextlib.contextmanager
-def node_config(bed, node, section="", **values):
+def node_config(bed, node, **values):
     """A node whose sckptd runs with other values of `node:` in sckpt.yaml; afterwards all is as before."""
     text = settings.SCKPT_YAML + "node:\n" + "".join(f"  {key}: {value}\n" for key, value in values.items())
     write_config(bed, node, text)

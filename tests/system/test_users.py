@@ -83,7 +83,9 @@ def checkpoint(bed, job):
 
 
 def show(bed, job):
-    return json.loads(sckpt(bed, "show", job, "--json").stdout)["job"]
+    result = sckpt(bed, "show", job, "--json")
+    assert result.returncode == 0, result
+    return json.loads(result.stdout)
 
 
 def sckptd_pids(bed):
@@ -423,7 +425,8 @@ def test_images_and_helpers_while_dumping(bed):
     watcher.stdout.readline()
     report, _ = watcher.communicate("")
     assert "BAD" not in report, report
-    loose = bed.run("n1", ["find", "/shared/sckpt", "/run/sckpt/images", "-not", "-user", "root", "-o", "-perm", "/077"]).stdout
+    loose = bed.run("n1", ["find", "/shared/sckpt", "/run/sckpt", "(", "-name", "sckptd.sock", "-o", "-path", "/run/sckpt", ")", "-o", "-not", "-user", "root", "-print",
+                            "-o", "-perm", "/077", "-print"]).stdout
     assert loose == "", loose
 
 
@@ -447,4 +450,8 @@ def test_names_that_are_not_utf8(bed):
     numbers = bed.read(f"{BASE}/{name}/sub/out.dat").split()
     assert numbers == [str(n) for n in range(1, len(numbers) + 1)]
     # and an error text that names such a file
-    bed.run("ctl", ["scancel", str(job)])
+    stop_in_queue(bed, job)
+    as_user1(bed, "mv", f"{BASE}/{name}/sub/out.dat", f"{BASE}/{name}/sub/old")
+    release(bed, job)
+    reason = bed.wait(lambda: held_reason(bed, job), 40, "the job is held", pause=0.3)
+    assert "caf\\xe9-\\xff\\xfe/sub/out.dat was removed" in reason, reason

@@ -15,8 +15,8 @@ TEST_CASE("cgroup v1: each mounted hierarchy, found by its controllers") {
         "12:freezer:/slurm/uid_1000/job_7/step_batch\n11:cpu,cpuacct:/slurm\n10:memory:/slurm/job_7\n1:name=systemd:/system.slice\n0::/x\n";
     const auto directories = cgroup_directories(cgroups, mountinfo);
     REQUIRE(directories);
-    CHECK(*directories == std::vector<std::string>{"/sys/fs/cgroup/freezer/slurm/uid_1000/job_7/step_batch", "/sys/fs/cgroup/cpu,cpuacct/slurm",
-                                                   "/sys/fs/cgroup/systemd/system.slice"});
+    CHECK(*directories == std::vector<std::string>{"/sys/fs/cgroup/freezer/slurm/uid_1000/job_7/step_batch",
+                                                   "/sys/fs/cgroup/cpu,cpuacct/slurm", "/sys/fs/cgroup/systemd/system.slice"});
 }
 
 TEST_CASE("cgroup v2, also where the mount shows only a part") {

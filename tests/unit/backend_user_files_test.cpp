@@ -29,7 +29,7 @@ struct Folder {
 
     FileRecord file(const char* name, const std::string& bytes) const {
         std::ofstream(path / name) << bytes;
-        struct stat status {};
+        struct stat status{};
         ::stat((path / name).c_str(), &status);
         return {path / name, status.st_ino, bytes.size(), false, false};
     }
