@@ -61,13 +61,15 @@ def one_restart(bed, job):
     bed.wait(lambda: (s := stamps(bed)) and s[-1] > cut + 1 and bed.job_state(job) == "RUNNING", 90, "the job runs again", pause=0.2)
     slurmctld, sckptctld = (bed.daemon("ctl", name).log() for name in ("slurmctld", "sckptctld"))
     sckptd = bed.daemon(bed.job(job)["BatchHost"], "sckptd").log()
-    times, at = {}, cut
+    times, at = {}, cut  # what comes first after the cut, then after the notice
     for part, log, pattern in (("noticed", slurmctld, rf"[Rr]equeu(e|ing) .*JobId={job}\b.*"),
                                ("begin moved", sckptctld, rf"job {job}: begin time moved"),
                                ("started", slurmctld, rf"(Allocate|Start) JobId={job}\b"),
                                ("fetched", sckptd, rf"job {job}: checkpoint \d+ is here"),
                                ("restored", sckptd, rf"job {job} goes on from")):
-        at = times[part] = first_after(part, moments(log, pattern), at)
+        times[part] = first_after(part, moments(log, pattern), at)
+        if part == "noticed":
+            at = times[part]  # Slurm may start the job before sckptctld has written that it moved the time
     fetch = re.findall(rf"job {job}: checkpoint \d+ is here and verified after (\d+) ms", sckptd)[-1]
     times["ordered"] = times["fetched"] - int(fetch) / 1000
     times["runs"] = first_after("runs", stamps(bed), times["fetched"])

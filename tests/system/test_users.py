@@ -425,8 +425,9 @@ def test_images_and_helpers_while_dumping(bed):
     watcher.stdout.readline()
     report, _ = watcher.communicate("")
     assert "BAD" not in report, report
-    loose = bed.run("n1", ["find", "/shared/sckpt", "/run/sckpt", "(", "-name", "sckptd.sock", "-o", "-path", "/run/sckpt", ")", "-o", "-not", "-user", "root", "-print",
-                            "-o", "-perm", "/077", "-print"]).stdout
+    open_to_all = ["(", "-name", "sckptd.sock", "-o", "-path", "/run/sckpt", ")"]
+    loose = bed.run("n1", ["find", "/shared/sckpt", "/run/sckpt", *open_to_all, "-o", "-not", "-user", "root", "-print",
+                           "-o", "-perm", "/077", "-print"]).stdout
     assert loose == "", loose
 
 
