@@ -11,6 +11,14 @@ namespace sckpt {
 
 using std::chrono::steady_clock;
 
+namespace {
+
+// A node refuses credentials made up to the second in which the job ended there, by its own clock ("Job credential revoked"): a job that
+// is started again within that second fails. Seconds after the requeue.
+constexpr std::int64_t kStartAfter = 2;
+
+}  // namespace
+
 void Controller::tick() {
     const Result<std::vector<SlurmJob>> jobs = slurm_jobs();
     Errands errands;
@@ -54,6 +62,7 @@ void Controller::watch_job(const JobRow& job, Errands& errands) {
     if (slurm.restart_count <= job.slurm_restart_count || slurm.completing || slurm.held) return;
     const auto moved = started_now_.find(job.job_id);
     if (moved != started_now_.end() && moved->second == slurm.restart_count) return;
+    if (unix_now() - slurm.submit_time < kStartAfter) return;
     const auto newest = catalogue_.newest_complete(job.id);
     if (!newest || !*newest) return;
     errands.start_now.push_back(job.job_id);

@@ -64,7 +64,7 @@ def one_restart(bed, job):
     times, at = {}, cut  # what comes first after the cut, then after the notice
     for part, log, pattern in (("noticed", slurmctld, rf"[Rr]equeu(e|ing) .*JobId={job}\b.*"),
                                ("begin moved", sckptctld, rf"job {job}: begin time moved"),
-                               ("started", slurmctld, rf"(Allocate|Start) JobId={job}\b"),
+                               ("started", slurmctld, rf"(Allocate|Started) JobId={job}\b"),
                                ("fetched", sckptd, rf"job {job}: checkpoint \d+ is here"),
                                ("restored", sckptd, rf"job {job} goes on from")):
         times[part] = first_after(part, moments(log, pattern), at)

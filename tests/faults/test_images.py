@@ -65,7 +65,8 @@ def is_held_without_a_good_image(bed):
     job.check()
     held = bed.job(job.id)["Restarts"]
     job.release()  # nothing was repaired: held again, and not started from zero
-    bed.wait(lambda: bed.job(job.id)["Restarts"] != held, 60, "the released job is tried and held once more")
+    job.start_now()
+    job.wait(lambda: bed.job(job.id)["Restarts"] != held, "the released job is tried and held once more")
     assert job.wait_held()
     job.check()
     bed.run("ctl", ["scancel", str(job.id)])

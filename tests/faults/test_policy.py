@@ -78,20 +78,18 @@ def test_slurmctld_is_restarted_while_a_restart_is_pending(bed):
     job = Job(bed, "restart", node="n2").ready()
     bare = Job(bed, "bare", node="n2").ready()
     newest = job.create()
-    slurmctld = bed.daemon("ctl", "slurmctld")
     bed.kill_node("n2")
     job.wait_requeued()
     bare.wait_requeued()
     assert job.state() == "PENDING"
-    slurmctld.kill()
-    slurmctld.start()
-    bed.wait(lambda: bed.run("ctl", ["scontrol", "ping"], check=False).returncode == 0, 30, "slurmctld answers again")
+    bed.restart_slurmctld()
     job.only_on(None)
     bare.only_on(None)
     job.ready()
     assert job.restored_from() == [newest], job.text()
     job.finish()
 
+    bare.start_now()
     bare.wait_show(lambda show: show.get("restarts_done"), "it is started again")
     said = f"job {bare.id} has no complete checkpoint: it starts from the beginning"
     bed.wait(lambda: said in bare.output(), 30, f"its output says so: {bare.output()}")

@@ -53,7 +53,7 @@ class Job:
         try:
             return self.bed.wait(condition, timeout, what, pause=0.1)
         except machines.BedError as error:
-            raise AssertionError(f"job {self.id} ({self.name}): {error}; {self.state()}\n{self.text()}\n{self.output()[-2000:]}") from error
+            raise AssertionError(f"job {self.id} ({self.name}): {error}; {self.bed.job(self.id)}\n{self.text()}\n{self.output()[-2000:]}") from error
 
     # ---- the program
     def count(self):
@@ -142,6 +142,12 @@ class Job:
         self.bed.run("ctl", ["scontrol", "requeue", str(self.id)])
         self.only_on(node)
 
+    def start_now(self):
+        """As an administrator, who leaves a requeued job alone for a moment: its nodes revoke credentials of the second in which it ended."""
+        late = f'[ $(date +%s) -gt $(( $(date -d {self.bed.job(self.id)["SubmitTime"]} +%s) + 2 )) ]'
+        self.wait(lambda: self.bed.run("ctl", ["bash", "-c", late], check=False).returncode == 0, "some seconds pass after its requeue")
+        self.bed.start_now(self.id)
+
     def requeue_and_hold(self):
         """Slurm stops it and keeps it, until release(): its files are in nobody's hands."""
         self.bed.run("ctl", ["scontrol", "requeuehold", str(self.id)])
@@ -191,8 +197,8 @@ def traced_or_stopped(bed, node):
 
 
 def images(bed, node):
-    """What lies in the node's fast tier."""
-    return bed.run(node, ["ls", "/run/sckpt/images"]).stdout.split()
+    """The images in the node's fast tier, whole or half."""
+    return bed.run(node, ["find", "/run/sckpt/images", "-mindepth", "1", "-type", "d"]).stdout.split()
 
 
 def boot(bed, node):
