@@ -74,18 +74,16 @@ Result<JobRow> Controller::ensure_job(const rpc::Task& task, const SlurmJob& slu
     SCKPT_ASSIGN(const std::optional<JobRow> known, catalogue_.newest_job(task.job_id()));
     // Slurm uses job ids again. The first start of another submission has another submit time; a requeue changes it too, and
     // raises the restart count.
-    const bool same = known && !known->ended && known->uid == slurm.uid &&
-                      (task.restart_count() == 0 ? known->submit_time == slurm.submit_time : known->slurm_restart_count <= task.restart_count());
-    if (same) {
-        if (known->slurm_restart_count != task.restart_count()) SCKPT_TRY(catalogue_.set_job_run(known->id, task.restart_count()));
+    touched_[task.job_id()] = std::chrono::steady_clock::now();
+    if (known && !known->ended && is_run_of(*known, slurm)) {
+        if (known->slurm_restart_count != slurm.restart_count)
+            SCKPT_TRY(catalogue_.set_job_run(known->id, slurm.restart_count, slurm.submit_time));
         JobRow row = *known;
-        row.slurm_restart_count = task.restart_count();
+        row.slurm_restart_count = slurm.restart_count;
+        row.submit_time = slurm.submit_time;
         return row;
     }
-    if (known && !known->ended) {
-        discard_checkpoints(*known);
-        SCKPT_TRY(catalogue_.set_job_ended(known->id, true));
-    }
+    if (known && !known->ended) discard_checkpoints(*known);
     JobRow job;
     job.job_id = task.job_id();
     job.uid = slurm.uid;
@@ -95,6 +93,13 @@ Result<JobRow> Controller::ensure_job(const rpc::Task& task, const SlurmJob& slu
     job.slurm_restart_count = task.restart_count();
     SCKPT_ASSIGN(job.id, catalogue_.add_job(job));
     return job;
+}
+
+// The job that the row is about: the run last seen, or a later one of it. Slurm uses job ids again, and a requeue gives a new submit time.
+bool Controller::is_run_of(const JobRow& row, const SlurmJob& slurm) {
+    if (row.uid != slurm.uid) return false;
+    if (slurm.restart_count == row.slurm_restart_count) return slurm.submit_time == row.submit_time;
+    return slurm.restart_count > row.slurm_restart_count && slurm.submit_time > row.submit_time;
 }
 
 void Controller::schedule_next(LiveTask& live, const JobRow& job) {
@@ -188,6 +193,7 @@ void Controller::finish_generation(const std::shared_ptr<Generation>& generation
     generation->error = std::move(error);
     generation->finished = true;
     generations_.erase(generation->id);
+    waiting_.erase(generation->id);
     changed_.notify_all();
 }
 
@@ -230,13 +236,18 @@ void Controller::prune(const JobRow& job) {
 void Controller::discard_checkpoints(const JobRow& job) {
     abandon_unfinished(job, "the job is over");
     started_now_.erase(job.job_id);
+    counted_.erase(job.job_id);
     resumes_.erase(job.job_id);
+    touched_.erase(job.job_id);
     if (auto done = catalogue_.set_job_ended(job.id, true); !done) return log_failure("ending a job", done.error());
     const auto rows = catalogue_.checkpoints(job.id);
     if (!rows) return log_failure("discarding", rows.error());
     for (const CheckpointRow& row : *rows) {
         if (row.state != CheckpointState::deleting)
-            if (auto done = catalogue_.begin_delete(row.id); !done) log_failure("discarding", done.error());
+            if (auto done = catalogue_.begin_delete(row.id); !done) {
+                log_failure("discarding", done.error());
+                continue;
+            }
         send_remove(row.id);
     }
 }

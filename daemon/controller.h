@@ -63,7 +63,7 @@ class Controller {
         std::string last_;
         bool finished_ = false;
     };
-    // Orders a checkpoint, or joins the one being dumped. Errc::busy: the one before is still on its way into the store; ask again.
+    // Orders a checkpoint, or joins the one being dumped. Errc::exists: the one before is still on its way into the store; ask again.
     Result<Watch> create(std::uint32_t job_id, const rpc::Caller& caller);
     // Puts a running job back into the queue; it will go on from its latest complete checkpoint.
     Result<> requeue(std::uint32_t job_id, const rpc::Caller& caller);
@@ -96,12 +96,14 @@ class Controller {
         std::uint64_t query = 0;             // that it was ordered for
         int lost = 0;                        // queries for it whose outcome nobody told: sckptd was killed meanwhile
         bool reported = false;               // its success
+        bool node_fault = false;             // the node could not restore, whatever the image: an older one would fare no better
     };
 
     // controller.cpp (the mutex is held in all of these, but in recover_generations(), which the constructor calls)
     void recover_generations();
     Result<> may_act(const JobRow& job, const rpc::Caller& caller) const;
     Result<JobRow> ensure_job(const rpc::Task& task, const SlurmJob& slurm);
+    static bool is_run_of(const JobRow& row, const SlurmJob& slurm);
     Result<std::shared_ptr<Generation>> begin_generation(const JobRow& job, LiveTask& live);
     void drop_generation(RowId checkpoint, const std::string& reason);
     void finish_generation(const std::shared_ptr<Generation>& generation, std::optional<Error> error);
@@ -126,13 +128,15 @@ class Controller {
     void removed(const rpc::Removed& removed);
     void resumed(const JobRow& job, std::uint32_t number);
     void record_restart(RowId job, const RestartRow& restart);
+    bool drain_is_near(const JobRow& job);
     Result<SlurmJob> verify_task(const std::string& node, const rpc::Task& task);
 
     // controller_watch.cpp
     struct Errands {                         // calls to Slurm that tick() makes once the mutex is free
         std::vector<std::uint32_t> start_now, requeue;
+        std::vector<JobRow> gone;            // not in Slurm's list: asked for once more before they are forgotten
     };
-    void watch_job(const JobRow& job, Errands& errands);
+    void watch_job(const JobRow& job, std::chrono::steady_clock::time_point snapshot, Errands& errands);
     void watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& errands);
     void forgotten(const JobRow& job);
     void check_generations();
@@ -155,9 +159,12 @@ class Controller {
     std::map<std::uint32_t, LiveTask> live_;                           // by job id
     std::map<RowId, std::shared_ptr<Generation>> generations_;         // by checkpoint, until finished
     std::map<std::uint32_t, ResumeSession> resumes_;                   // by job id
+    std::map<std::uint32_t, std::uint32_t> counted_;                   // job id → restart count whose failed end was counted
     std::map<std::uint32_t, std::uint32_t> started_now_;               // job id → restart count whose begin time was moved
     std::map<std::uint32_t, SlurmJob> slurm_jobs_;                     // as of the last tick
+    std::map<std::uint32_t, std::chrono::steady_clock::time_point> touched_;  // job id → its last report: newer than an older list
     std::vector<std::pair<std::string, rpc::Task>> unverified_;        // Slurm did not answer yet
+    std::map<RowId, std::chrono::steady_clock::time_point> waiting_;  // captured checkpoints that a restart waits for, since when
     std::set<RowId> removing_;                                         // orders under way
     bool slurm_reachable_ = false;
 };

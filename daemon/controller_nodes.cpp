@@ -14,6 +14,9 @@ namespace {
 // An image whose restore takes sckptd down again and again is left aside for an older one.
 constexpr int kLostAttempts = 3;
 
+// How long a restart waits for a newer image that is being stored.
+constexpr std::chrono::seconds kDrainWait{120};
+
 bool is_batch(const rpc::Task& task) { return task.step_id() == local::kBatchStep; }
 
 std::vector<FileRow> file_rows(const google::protobuf::RepeatedPtrField<rpc::File>& files) {
@@ -34,6 +37,7 @@ std::shared_ptr<NodeOutbox> Controller::attach(const rpc::NodeHello& hello) {
         node.info.set_name(hello.name());
         node.info.set_last_seen(unix_now());
         std::erase_if(live_, [&](const auto& entry) { return entry.second.node == hello.name(); });
+        removing_.clear();  // orders may have been lost with the earlier connection; removing twice does no harm
 
         // What the node holds in its fast tier and the catalogue awaits goes on; the rest is dropped on either side.
         std::set<RowId> held;
@@ -101,6 +105,8 @@ Result<SlurmJob> Controller::verify_task(const std::string& node, const rpc::Tas
         return fail(Errc::denied, std::format("uid {} on {} claims job {} of uid {}", task.uid(), node, task.job_id(), slurm.uid));
     if (!slurm.batch || slurm.batch_host != node)
         return fail(Errc::invalid, std::format("{} claims the batch script of job {}, which runs on '{}'", node, task.job_id(), slurm.batch_host));
+    if (slurm.restart_count != task.restart_count())  // a report of an earlier run that waited for a connection
+        return fail(Errc::busy, std::format("{} reports run {} of job {}, which is at run {}", node, task.restart_count(), task.job_id(), slurm.restart_count));
     return slurm;
 }
 
@@ -156,7 +162,7 @@ void Controller::resume_query(const std::string& node, const rpc::ResumeQuery& q
     if (!is_batch(task)) {
         order.set_action(rpc::ResumeOrder::FROM_BEGINNING);  // a step's task starts anew with the script that starts it
     } else if (const Result<SlurmJob> slurm = verify_task(node, task); !slurm) {
-        if (slurm.error().code == Errc::unavailable || slurm.error().code == Errc::io) return;  // the node asks again
+        if (slurm.error().code == Errc::unavailable || slurm.error().code == Errc::io || slurm.error().code == Errc::busy) return;  // the node asks again
         order.set_action(rpc::ResumeOrder::REFUSE);
         order.set_text(slurm.error().text);
     } else {
@@ -165,6 +171,8 @@ void Controller::resume_query(const std::string& node, const rpc::ResumeQuery& q
         if (!job) {
             order.set_action(rpc::ResumeOrder::REFUSE);
             order.set_text("the catalogue of sckptctld fails: " + job.error().text);
+        } else if (drain_is_near(*job)) {
+            return;  // the node asks again
         } else {
             order = choose_resume(*job, query, node, hold_it);
         }
@@ -174,6 +182,17 @@ void Controller::resume_query(const std::string& node, const rpc::ResumeQuery& q
     if (hold_it) hold(task.job_id(), reason);
     const std::lock_guard lock(mutex_);
     send(node, std::move(message));
+}
+
+// With the mutex held. True while an image of the job, newer than what is complete, is on its way into the store from a living node: a
+// restart waits for it, for kDrainWait at most.
+bool Controller::drain_is_near(const JobRow& job) {
+    const auto generation = generation_of_job(job.job_id);
+    if (!generation || generation->progress.phase() != rpc::CreateProgress::CAPTURED) return false;
+    const auto node = nodes_.find(generation->node);
+    if (node == nodes_.end() || !node->second.outbox) return false;
+    const auto [entry, is_new] = waiting_.try_emplace(generation->id, std::chrono::steady_clock::now());
+    return std::chrono::steady_clock::now() - entry->second < kDrainWait;
 }
 
 // With the mutex held. The newest complete checkpoint that has not failed in this restart; from the beginning only when there never was
@@ -197,7 +216,7 @@ rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::ResumeQ
         order.set_text("the catalogue of sckptctld fails: " + next.error().text);
         return order;
     }
-    if (*next) {
+    if (*next && !session.node_fault) {
         const auto image = catalogue_.image((*next)->id);
         if (!image || !*image) {
             order.set_action(rpc::ResumeOrder::REFUSE);
@@ -217,7 +236,7 @@ rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::ResumeQ
     const auto rows = catalogue_.checkpoints(job.id);
     const bool any_bad = rows && std::ranges::any_of(*rows, [](const CheckpointRow& row) { return row.state == CheckpointState::bad; });
     RestartRow restart{unix_now(), task.restart_count(), 0, node, "", 0};
-    if (session.below != 0 || any_bad) {
+    if (session.below != 0 || session.node_fault || any_bad) {
         const auto fresh = catalogue_.newest_job(job.job_id);
         const std::string last = fresh && *fresh ? (*fresh)->last_error : "";
         const std::string reason = std::format("no checkpoint of job {} could be restored{}{}", job.job_id, last.empty() ? "" : "; the last error: ", last);
@@ -306,11 +325,17 @@ void Controller::restore_done(const std::string& node, const rpc::RestoreDone& d
         if (session.number != checkpoint.number || session.query != done.query()) continue;
         session.reported = done.ok();
         if (done.ok()) continue;
-        session.below = session.number;
+        session.node_fault = done.node_fault();
+        if (!session.node_fault) session.below = session.number;
         session.number = 0;
         session.lost = 0;
     }
-    if (!done.ok()) {
+    if (done.ok()) {
+        // At once, not when the task reports: a sckptctld that is killed in between must not restore what belongs to the other history.
+        const auto jobs = catalogue_.jobs(true);
+        const auto job = jobs ? std::ranges::find(*jobs, checkpoint.job, &JobRow::id) : std::vector<JobRow>::const_iterator();
+        if (jobs && job != jobs->end()) resumed(*job, checkpoint.number);
+    } else {
         restart.outcome = "failed: " + done.error();
         const std::string text = std::format("restart from checkpoint {} on {}: {}", checkpoint.number, node, done.error());
         if (auto set = catalogue_.set_job_error(checkpoint.job, text); !set) log_error("catalogue: {}", set.error().text);

@@ -35,7 +35,7 @@ grpc::Status answer(Result<Reply> result, Reply* reply) {
 }
 
 // The node is who it says: root made the credential (the caller checked), on the host that Slurm knows under this name.
-Result<> verify_node(const std::string& name, std::uint32_t credential_address, const std::string& peer) {
+Result<> verify_node(const std::string& name, const std::string& peer) {
     SCKPT_ASSIGN(const std::string address, slurm_node_address(name));
     addrinfo hints{};
     hints.ai_family = AF_INET;
@@ -44,11 +44,12 @@ Result<> verify_node(const std::string& name, std::uint32_t credential_address, 
     if (getaddrinfo(address.c_str(), nullptr, &hints, &found) != 0)
         return fail(Errc::not_found, std::format("the address {} of node {} cannot be resolved", address, name));
     const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, freeaddrinfo);
-    const auto peer_address = rpc::peer_address(peer);
+    SCKPT_ASSIGN(const std::uint32_t peer_address, rpc::peer_address(peer));
     for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
         const std::uint32_t known = reinterpret_cast<const sockaddr_in*>(static_cast<const void*>(entry->ai_addr))->sin_addr.s_addr;
-        // munged may know its host by 127.0.1.1 only, as Debian writes it into /etc/hosts: the connection's address then decides
-        if (known == credential_address || (peer_address && known == *peer_address)) return {};
+        // The connection's address decides, not the one in the credential: whoever collects unused credentials of a node, by listening
+        // on our port while we are away, is on another host than that node.
+        if (known == peer_address) return {};
     }
     return fail(Errc::denied, std::format("{} is not the host of node {}", peer, name));
 }
@@ -120,7 +121,7 @@ grpc::Status NodeService::Attach(grpc::ServerContext* context, grpc::ServerReade
         rpc::NodeMessage message;
         if (!stream->Read(&message) || !message.has_hello()) return {grpc::StatusCode::INVALID_ARGUMENT, "a node says hello first"};
         const rpc::NodeHello hello = message.hello();
-        if (const auto known = verify_node(hello.name(), caller->address, context->peer()); !known) {
+        if (const auto known = verify_node(hello.name(), context->peer()); !known) {
             log_warning("refused: {}", known.error().text);
             return rpc::status_from_error(known.error());
         }

@@ -20,6 +20,7 @@ constexpr std::int64_t kStartAfter = 2;
 }  // namespace
 
 void Controller::tick() {
+    const auto snapshot = steady_clock::now();
     const Result<std::vector<SlurmJob>> jobs = slurm_jobs();
     Errands errands;
     std::vector<std::pair<std::string, rpc::Task>> unverified;
@@ -36,7 +37,7 @@ void Controller::tick() {
             for (const SlurmJob& job : *jobs) slurm_jobs_.emplace(job.job_id, job);
             const auto rows = catalogue_.jobs(false);
             if (!rows) return log_error("catalogue: {}", rows.error().text);
-            for (const JobRow& row : *rows) watch_job(row, errands);
+            for (const JobRow& row : *rows) watch_job(row, snapshot, errands);
             unverified.swap(unverified_);
         }
         start_due_checkpoints();
@@ -48,9 +49,14 @@ void Controller::tick() {
     run_errands(errands);
 }
 
-void Controller::watch_job(const JobRow& job, Errands& errands) {
+void Controller::watch_job(const JobRow& job, steady_clock::time_point snapshot, Errands& errands) {
+    const auto touched = touched_.find(job.job_id);
+    if (touched != touched_.end() && touched->second >= snapshot) return;  // the list is older than what the node has reported
     const auto found = slurm_jobs_.find(job.job_id);
-    if (found == slurm_jobs_.end() || found->second.uid != job.uid) return forgotten(job);
+    if (found == slurm_jobs_.end() || !is_run_of(job, found->second)) {
+        errands.gone.push_back(job);
+        return;
+    }
     const SlurmJob& slurm = found->second;
     if (slurm.state != SlurmJobState::pending) return watch_ended(job, slurm, errands);
     live_.erase(job.job_id);  // its node may have died without a word
@@ -59,7 +65,7 @@ void Controller::watch_job(const JobRow& job, Errands& errands) {
     // once its nodes are free there is nothing to wait for. Done once for each requeue: who sets a later time by hand is not fought.
     // Not without a checkpoint: a node that comes back may still get the kill order for the earlier run (seen), and then such a job
     // would be lost, while one with a checkpoint is restarted again.
-    if (slurm.restart_count <= job.slurm_restart_count || slurm.completing || slurm.held) return;
+    if (slurm.restart_count <= job.slurm_restart_count || slurm.completing || slurm.held || drain_is_near(job)) return;
     const auto moved = started_now_.find(job.job_id);
     if (moved != started_now_.end() && moved->second == slurm.restart_count) return;
     if (unix_now() - slurm.submit_time < kStartAfter) return;
@@ -74,7 +80,9 @@ void Controller::watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& 
     ended.state = slurm.state;
     ended.exit_status = slurm.exit_status;
     ended.may_requeue = slurm.may_requeue;
-    ended.restarts = job.restarts;
+    const auto counted = counted_.find(job.job_id);
+    const bool already = counted != counted_.end() && counted->second == slurm.restart_count;  // this end, asked for but not requeued yet
+    ended.restarts = job.restarts - (already && job.restarts > 0 ? 1 : 0);
     ended.max_restarts = job.max_restarts;
     const auto newest = catalogue_.newest_complete(job.id);
     ended.has_complete = newest && newest->has_value();
@@ -95,14 +103,15 @@ void Controller::watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& 
         case EndAction::requeue:
             live_.erase(job.job_id);
             // An image on its way into the store is newer than what is complete: wait for it, as long as its node lives.
-            if (const auto generation = generation_of_job(job.job_id)) {
-                const auto node = nodes_.find(generation->node);
-                if (node != nodes_.end() && node->second.outbox && generation->progress.phase() == rpc::CreateProgress::CAPTURED) return;
-                abandon_unfinished(job, "the job ended");
+            if (drain_is_near(job)) return;
+            abandon_unfinished(job, "the job ended");
+            // Counted before it is done, once for each end: a crash in between costs one restart, never adds one, and a slurmctld that
+            // cannot requeue just now is asked again.
+            if (!already) {
+                counted_[job.job_id] = slurm.restart_count;
+                if (auto count = catalogue_.count_restart(job.id); !count) return log_error("catalogue: {}", count.error().text);
+                note(job.id, std::format("{}: requeue, to go on from checkpoint {}", decision.reason, (*newest)->number));
             }
-            // Counted before it is done: a crash in between costs one restart, never adds one.
-            if (auto count = catalogue_.count_restart(job.id); !count) return log_error("catalogue: {}", count.error().text);
-            note(job.id, std::format("{}: requeue, to go on from checkpoint {}", decision.reason, (*newest)->number));
             errands.requeue.push_back(job.job_id);
             return;
     }
@@ -147,6 +156,13 @@ void Controller::run_errands(const Errands& errands) {
             const auto job = catalogue_.newest_job(job_id);
             if (job && *job) note((*job)->id, done.error().text);
         }
+    }
+    for (const JobRow& job : errands.gone) {
+        const auto slurm = slurm_job(job.job_id);
+        if (slurm ? is_run_of(job, *slurm) : slurm.error().code != Errc::not_found) continue;
+        const std::lock_guard lock(mutex_);
+        const auto row = catalogue_.newest_job(job.job_id);
+        if (row && *row && (*row)->id == job.id && (*row)->submit_time == job.submit_time && !(*row)->ended) forgotten(job);
     }
     for (const std::uint32_t job_id : errands.start_now) {
         const auto done = slurm_start_now(job_id);

@@ -39,6 +39,22 @@ Result<local::Message> receive_local(int socket, int deadline_ms, std::vector<Un
     return message;
 }
 
+// A thread of its own; what goes wrong in it (no memory, no thread) ends that work and not the daemon.
+template <class Work>
+void in_background(Work work) {
+    try {
+        std::thread([work = std::move(work)] {
+            try {
+                work();
+            } catch (const std::exception& e) {
+                log_error("work in the background failed: {}", e.what());
+            }
+        }).detach();
+    } catch (const std::exception& e) {
+        log_error("no thread for work in the background: {}", e.what());
+    }
+}
+
 std::uint64_t random_start() { return static_cast<std::uint64_t>(steady_clock::now().time_since_epoch().count()); }
 
 void lower_priority() {
@@ -92,12 +108,15 @@ void NodeAgent::recover() {
         if (id != 0 && entry.path().filename() == std::filesystem::path(image_directory(id)).filename()) {
             HeldImage image{id, json.value("job_id", 0U), json.value("path", std::string()), std::nullopt};
             log_info("image of checkpoint row {} found: its drain goes on", image.checkpoint_id);
-            held_[image.checkpoint_id] = image;
-            std::thread([this, image] { drain(image); }).detach();
+            {
+                const std::lock_guard lock(mutex_);
+                held_[image.checkpoint_id] = image;
+            }
+            in_background([this, image] { drain(image); });
         } else if (entry.is_directory(ignored)) {
             const std::lock_guard lock(mutex_);
             ++leftovers_;
-            std::thread([this, directory] { remove_leftover(directory); }).detach();
+            in_background([this, directory] { remove_leftover(directory); });
         }
     }
 }
@@ -179,9 +198,9 @@ void NodeAgent::reconnected() {
 
 void NodeAgent::received(const rpc::ControllerMessage& message) {
     switch (message.what_case()) {
-        case rpc::ControllerMessage::kDump: std::thread([this, order = message.dump()] { dump(order); }).detach(); return;
-        case rpc::ControllerMessage::kDrop: std::thread([this, id = message.drop().checkpoint_id()] { drop(id); }).detach(); return;
-        case rpc::ControllerMessage::kRemove: std::thread([this, order = message.remove()] { remove(order); }).detach(); return;
+        case rpc::ControllerMessage::kDump: return in_background([this, order = message.dump()] { dump(order); });
+        case rpc::ControllerMessage::kDrop: return in_background([this, id = message.drop().checkpoint_id()] { drop(id); });
+        case rpc::ControllerMessage::kRemove: return in_background([this, order = message.remove()] { remove(order); });
         case rpc::ControllerMessage::kResume: {
             const std::lock_guard lock(mutex_);
             const auto pending = resumes_.find(message.resume().query());

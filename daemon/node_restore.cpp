@@ -5,6 +5,8 @@
 // else, and is said to the user.
 #include <chrono>
 #include <format>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include "common/log.h"
 #include "daemon/node_agent.h"
@@ -14,7 +16,26 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr std::chrono::seconds kAskAgain{5};
+constexpr std::chrono::seconds kAskAgain{2};
+
+// backend.h: what these say is about this node or this moment, not about the image, so an older image would fare no better.
+bool is_node_fault(Errc code) {
+    return code == Errc::unsupported || code == Errc::unavailable || code == Errc::no_space || code == Errc::busy || code == Errc::denied;
+}
+
+// What sckpt-run has to say after a restore that failed for us. The driver is in the job's cgroup and is killed with it: when the job is
+// cancelled, or when its program ends at once. Neither says anything against the checkpoint.
+enum class LastWord { none, started, gone };
+
+LastWord last_word(const SupervisedTask& task) {
+    constexpr int kPatienceMs = 500;  // slurmstepd may kill sckpt-run a moment after the driver
+    pollfd item{task.socket.get(), POLLIN, 0};
+    if (poll(&item, 1, kPatienceMs) <= 0) return LastWord::none;
+    local::Message message;
+    const ssize_t got = recv(task.socket.get(), &message, sizeof message, MSG_PEEK | MSG_DONTWAIT);
+    if (got <= 0) return LastWord::gone;
+    return got == sizeof message && message.kind == local::Kind::started ? LastWord::started : LastWord::none;
+}
 
 std::uint32_t milliseconds_since(steady_clock::time_point begin) {
     return static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begin).count());
@@ -65,7 +86,7 @@ Result<> NodeAgent::resume(const std::shared_ptr<SupervisedTask>& task) {
     }
 }
 
-// One attempt. Its outcome goes to sckptctld; true when the task runs again.
+// One attempt. Its outcome goes to sckptctld; true when the task runs again, or has ended meanwhile.
 bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& order) {
     const auto begin = steady_clock::now();
     const std::string directory = std::format("{}/restore-{}-{}", config_.node.fast_tier, task.hello.job_id, order.query());
@@ -85,7 +106,14 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
         request.deadline = std::chrono::seconds(config_.node.restore_timeout_seconds);
         return backend_->restore(request);
     };
-    const Result<> result = attempt();
+    Result<> result = attempt();
+    const LastWord word = result ? LastWord::none : last_word(task);
+    if (word == LastWord::started) result = {};
+    if (word == LastWord::gone) {
+        log_info("job {} was ended during its restore from checkpoint {}", task.hello.job_id, order.number());
+        if (auto removed = backend_->destroy(directory); !removed) log_warning("{}", removed.error().text);
+        return true;
+    }
     rpc::NodeMessage message;
     rpc::RestoreDone& done = *message.mutable_restore_done();
     done.set_query(order.query());
@@ -96,6 +124,7 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
         const std::string log = keep_log(directory, "restore.log", std::format("job-{}-ckpt-{}.restore.log", task.hello.job_id, order.number()));
         done.set_error(result.error().text + log);
         done.set_image_bad(result.error().code == Errc::corrupt);
+        done.set_node_fault(is_node_fault(result.error().code));
         log_warning("restore of job {} from checkpoint {}: {}", task.hello.job_id, order.number(), done.error());
     } else {
         log_info("job {} goes on from checkpoint {} after {} ms", task.hello.job_id, order.number(), done.restore_ms());

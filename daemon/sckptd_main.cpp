@@ -82,10 +82,10 @@ Result<> serve(const Config& config) {
     SCKPT_ASSIGN(const UniqueFd lock, take_lock(config.node.socket));
     slurm_start();
     NodeAgent agent(config, make_criu_backend(config.node));
-    SCKPT_TRY(agent.start());
     SCKPT_ASSIGN(const UniqueFd listener, listen_on(config.node.socket));
     const UniqueFd signals(signalfd(-1, &set, SFD_CLOEXEC));
     if (!signals) return fail_errno("signalfd");
+    SCKPT_TRY(agent.start());  // the last thing that can fail: its threads do not end
     log_info("sckptd {} serves {}", SCKPT_VERSION, config.node.socket);
     for (;;) {
         pollfd fds[2] = {{listener.get(), POLLIN, 0}, {signals.get(), POLLIN, 0}};

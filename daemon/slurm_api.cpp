@@ -134,18 +134,35 @@ Result<std::vector<SlurmJob>> slurm_jobs() {
     return jobs;
 }
 
-Result<SlurmJob> slurm_job(std::uint32_t job_id) {
+namespace {
+
+// `read` gets the job's record. An array's number brings the records of all its tasks.
+template <class Read>
+auto with_job(std::uint32_t job_id, const Read& read) -> Result<decltype(read(std::declval<const slurm_job_info_t&>()))> {
     const std::string doing = "asking slurmctld for job " + std::to_string(job_id);
     job_info_msg_t* raw = nullptr;
     if (slurm_load_job(&raw, job_id, SHOW_ALL) != SLURM_SUCCESS) return fail_slurm(doing, errno);
     const JobMessage message(raw);
     for (std::uint32_t i = 0; i < message->record_count; ++i)
-        if (message->job_array[i].job_id == job_id) return from_info(message->job_array[i]);
+        if (message->job_array[i].job_id == job_id) return read(message->job_array[i]);
     return fail(Errc::not_found, doing + ": no such job");
 }
 
+// As Slurm's commands write it: JOB, or ARRAY_TASK.
+Result<std::string> job_name(std::uint32_t job_id) {
+    return with_job(job_id, [](const slurm_job_info_t& info) {
+        if (info.array_job_id == 0 || info.array_task_id == NO_VAL) return std::to_string(info.job_id);
+        return std::to_string(info.array_job_id) + "_" + std::to_string(info.array_task_id);
+    });
+}
+
+}  // namespace
+
+Result<SlurmJob> slurm_job(std::uint32_t job_id) { return with_job(job_id, from_info); }
+
 Result<> slurm_requeue_job(std::uint32_t job_id, bool hold) {
-    std::string id = std::to_string(job_id);
+    // One task of an array has the array's own number, which alone would mean all of its tasks.
+    SCKPT_ASSIGN(std::string id, job_name(job_id));
     job_array_resp_msg_t* responses = nullptr;
     int rc = slurm_requeue2(id.data(), hold ? JOB_REQUEUE_HOLD : 0, &responses);
     if (rc != SLURM_SUCCESS) rc = errno;

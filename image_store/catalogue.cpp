@@ -218,8 +218,8 @@ Result<std::vector<JobRow>> Catalogue::jobs(bool with_ended) const {
     return all_rows(impl_->database.query(sql::kJobs, with_ended), read_job);
 }
 
-Result<> Catalogue::set_job_run(RowId job, std::uint32_t slurm_restart_count) {
-    return impl_->update_job(sql::kSetJobRun, job, slurm_restart_count);
+Result<> Catalogue::set_job_run(RowId job, std::uint32_t slurm_restart_count, std::int64_t submit_time) {
+    return impl_->update_job(sql::kSetJobRun, job, slurm_restart_count, submit_time);
 }
 Result<> Catalogue::set_job_ended(RowId job, bool ended) { return impl_->update_job(sql::kSetJobEnded, job, ended); }
 Result<> Catalogue::set_job_held(RowId job, const std::string& reason) {

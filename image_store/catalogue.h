@@ -26,7 +26,7 @@ struct JobRow {
     RowId id = 0;
     std::uint32_t job_id = 0;               // Slurm's; one job id may have several rows over the years, the newest counts
     std::uint32_t uid = 0;
-    std::int64_t submit_time = 0;           // of its first start seen; Slurm changes it at each requeue
+    std::int64_t submit_time = 0;           // of the last run seen: Slurm sets it anew at each requeue
     std::int64_t interval_seconds = 0;      // 0: manual
     std::int64_t max_restarts = 0;
     std::uint32_t restarts = 0;             // requeues made by sckpt
@@ -92,7 +92,7 @@ class Catalogue {
     Result<RowId> add_job(const JobRow& job);                              // job.id is ignored
     Result<std::optional<JobRow>> newest_job(std::uint32_t job_id) const;
     Result<std::vector<JobRow>> jobs(bool with_ended) const;               // newest first
-    Result<> set_job_run(RowId job, std::uint32_t slurm_restart_count);
+    Result<> set_job_run(RowId job, std::uint32_t slurm_restart_count, std::int64_t submit_time);
     Result<> set_job_ended(RowId job, bool ended);
     Result<> set_job_held(RowId job, const std::string& reason);           // "" clears it
     Result<> set_job_error(RowId job, const std::string& text);

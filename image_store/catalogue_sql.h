@@ -94,7 +94,7 @@ inline constexpr const char* kAddJob =
 inline constexpr const char* kNewestJob = SCKPT_JOB_COLUMNS "WHERE job_id = ?1 ORDER BY id DESC LIMIT 1";
 inline constexpr const char* kJobs = SCKPT_JOB_COLUMNS "WHERE ended = 0 OR ?1 ORDER BY id DESC";
 #undef SCKPT_JOB_COLUMNS
-inline constexpr const char* kSetJobRun = "UPDATE jobs SET slurm_restart_count = ?2 WHERE id = ?1";
+inline constexpr const char* kSetJobRun = "UPDATE jobs SET slurm_restart_count = ?2, submit_time = ?3 WHERE id = ?1";
 inline constexpr const char* kSetJobEnded = "UPDATE jobs SET ended = ?2 WHERE id = ?1";
 inline constexpr const char* kSetJobHeld = "UPDATE jobs SET held_reason = ?2 WHERE id = ?1";
 inline constexpr const char* kSetJobError = "UPDATE jobs SET last_error = ?2 WHERE id = ?1";

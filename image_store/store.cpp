@@ -284,8 +284,12 @@ Result<Store> Store::open(std::string directory) {
     while (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
     if (!directory.starts_with('/'))
         return fail(Errc::invalid, "the store's directory \"" + directory + "\" is no absolute path");
-    SCKPT_TRY(make_directories(directory, 0700));
-    SCKPT_TRY(open_store(directory));
+    // Never made here: where the shared file system is not mounted, a new directory would be one on the node's own disk.
+    if (auto opened = open_store(directory); !opened)
+        return std::unexpected(opened.error().code == Errc::not_found
+                                   ? Error{Errc::unavailable, "there is no store at " + directory + ": is the shared file system mounted on this node? "
+                                           "An administrator makes it once: install -d -m 0700 -o root " + directory}
+                                   : opened.error());
     return Store(std::move(directory));
 }
 

@@ -28,7 +28,7 @@ struct StoredImage {
 
 class Store {
    public:
-    // `directory` must exist or be creatable; refused unless it is a directory of root's (or of the calling user's, in tests) that
+    // `directory` must exist (Errc::unavailable: it is not mounted, or was never made); refused unless it is a directory of root's (or of the calling user's, in tests) that
     // nobody else may write to or read.
     static Result<Store> open(std::string directory);
 

@@ -29,6 +29,7 @@ using Inode = std::uint32_t;
 struct UnixSocket {
     Inode peer = 0;
     std::string name;            // of the path or, abstract, with a leading '@'
+    bool at_path = false;        // a path may begin with '@', too
     std::vector<Inode> pending;  // of a listening socket: who waits to be accepted
 };
 
@@ -86,7 +87,8 @@ std::pair<Inode, UnixSocket> parse_socket(const nlmsghdr* header) {
             std::memcpy(found.pending.data(), RTA_DATA(part), found.pending.size() * sizeof(Inode));
         }
     }
-    if (found.name.starts_with('\0')) found.name[0] = '@';
+    found.at_path = !found.name.empty() && found.name.front() != '\0';
+    if (!found.name.empty() && !found.at_path) found.name[0] = '@';
     else found.name.resize(std::min(found.name.size(), found.name.find('\0')));  // a path comes with its end
     return {body.udiag_ino, found};
 }
@@ -117,6 +119,30 @@ void connect_pending(std::map<Inode, UnixSocket>& all) {
             if (const auto found = all.find(client); found != all.end()) found->second.peer = listener;
 }
 
+// Names are whatever bytes their programs like; the sentences go to people, through JSON.
+std::string printable(std::string name) {
+    std::ranges::replace_if(name, [](char c) { return c < ' ' || c > '~'; }, '?');
+    return name;
+}
+
+// criu removes, makes, chowns and chmods such a socket's file as root, by a path that the user may have turned elsewhere since.
+Result<> check_name(const UnixSocket& socket, pid_t pid) {
+    if (!socket.at_path) return {};
+    return fail(Errc::unsupported,
+                std::format("{} has a Unix socket bound to {}, which cannot be restored safely yet; let the program use "
+                            "an abstract socket name, or close that socket first",
+                            describe(pid), printable(socket.name)));
+}
+
+Result<> check_peer(const std::map<Inode, UnixSocket>& all, const Sockets& tree, const UnixSocket& socket, pid_t pid) {
+    if (socket.peer == 0 || tree.contains(socket.peer)) return {};
+    const auto peer = all.find(socket.peer);
+    const std::string name = peer != all.end() && !peer->second.name.empty() ? " (" + printable(peer->second.name) + ")" : "";
+    return fail(Errc::unsupported, std::format("{} is connected by a Unix socket{} to a program outside of the job, "
+                                               "which cannot be checkpointed; close that connection first",
+                                               describe(pid), name));
+}
+
 }  // namespace
 
 Result<> check_descriptors(const std::vector<pid_t>& tree) {
@@ -127,12 +153,9 @@ Result<> check_descriptors(const std::vector<pid_t>& tree) {
     connect_pending(all);
     for (const auto& [inode, pid] : sockets) {
         const auto found = all.find(inode);
-        if (found == all.end() || found->second.peer == 0 || sockets.contains(found->second.peer)) continue;
-        const auto peer = all.find(found->second.peer);
-        const std::string name = peer != all.end() && !peer->second.name.empty() ? " (" + peer->second.name + ")" : "";
-        return fail(Errc::unsupported, std::format("{} is connected by a Unix socket{} to a program outside of the job, "
-                                                   "which cannot be checkpointed; close that connection first",
-                                                   describe(pid), name));
+        if (found == all.end()) continue;
+        SCKPT_TRY(check_name(found->second, pid));
+        SCKPT_TRY(check_peer(all, sockets, found->second, pid));
     }
     return {};
 }

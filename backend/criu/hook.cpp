@@ -5,6 +5,7 @@
 // bytes in the image directory. When it fails, criu gives the dump up and lets the tree go on.
 #include <algorithm>
 #include <charconv>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <format>
@@ -84,12 +85,25 @@ Result<> record_tree(const std::string& directory) {
     return write_file_durable(directory + "/" + kRecordName, to_text(record), 0600);
 }
 
+// The tree is frozen meanwhile. If it serves a file system itself (FUSE), looking at a file there would wait for the tree; ended by
+// the alarm's default action, the hook has failed, and criu lets the tree go on.
+void limit_time() {
+    constexpr unsigned kSeconds = 60;
+    sigset_t alarm_only;
+    ::sigemptyset(&alarm_only);
+    ::sigaddset(&alarm_only, SIGALRM);
+    ::signal(SIGALRM, SIG_DFL);
+    ::sigprocmask(SIG_UNBLOCK, &alarm_only, nullptr);
+    ::alarm(kSeconds);
+}
+
 int run() {
     if (environment("CRTOOLS_SCRIPT_ACTION") != "post-dump") return 0;
     // CRTOOLS_IMAGE_DIR is a name under /proc of criu's descriptor: resolved once, so that temporary names beside a file work
     std::error_code error;
     const std::string directory = std::filesystem::read_symlink(environment("CRTOOLS_IMAGE_DIR"), error);
     if (error) return 1;
+    limit_time();
     const auto done = record_tree(directory);
     if (done) return 0;
     const std::string refusal = static_cast<char>(done.error().code) + done.error().text;

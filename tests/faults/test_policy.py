@@ -43,7 +43,7 @@ def test_failing_jobs_are_restarted_so_often_and_no_more(bed):
 
 # ---- the end of a job
 def cancel_is_final(bed):
-    job = Job(bed, "cancelled", interval="2s").ready()
+    job = Job(bed, "cancelled", interval="2s", node="n1").ready()
     job.wait_newer(1)
     assert stored_images(bed, job)
     bed.run("ctl", ["scancel", str(job.id)], user="user1")
@@ -53,14 +53,14 @@ def cancel_is_final(bed):
 
 
 def completion_cleans_up(bed):
-    job = Job(bed, "completed", interval="2s").ready()
+    job = Job(bed, "completed", interval="2s", node="n1").ready()
     job.wait_newer(1)
     job.finish()
     bed.wait(lambda: not stored_images(bed, job), 30, "the images of the completed job are removed")
 
 
 def cancel_of_a_requeued_job_is_final(bed):
-    job = Job(bed, "pending").ready()
+    job = Job(bed, "pending", node="n2").ready()
     job.create()
     bed.run("ctl", ["scontrol", "requeuehold", str(job.id)])
     bed.wait_job(job.id, "PENDING")
@@ -68,8 +68,23 @@ def cancel_of_a_requeued_job_is_final(bed):
     bed.wait(lambda: not stored_images(bed, job), 30, "the images of the cancelled job are removed")
 
 
+def cancel_during_a_restore_is_final(bed):
+    """Slurm kills the driver of the restore with the job: that is no failure of the checkpoint, and no reason to hold the job."""
+    job = Job(bed, "restoring", node="n3", mib=50).ready()
+    job.create()
+    job.requeue("n3")
+    criu = tools.stop_criu(bed, "n3", "restore")
+    bed.run("ctl", ["scancel", str(job.id)], user="user1")
+    bed.wait(lambda: criu not in tools.criu_pids(bed, "n3"), 30, "Slurm ends the restore with the job")
+    bed.wait_job(job.id, "CANCELLED")
+    bed.wait(lambda: not stored_images(bed, job), 30, "the images of the cancelled job are removed")
+    bed.wait(lambda: tools.images(bed, "n3") == [], 30, "nothing stays in the fast tier")
+    assert bed.job_state(job.id) == "CANCELLED" and not job.show().get("held_reason"), job.text()
+
+
 def test_ended_jobs_leave_no_images(bed):
-    at_once(lambda: cancel_is_final(bed), lambda: completion_cleans_up(bed), lambda: cancel_of_a_requeued_job_is_final(bed))
+    at_once(lambda: cancel_is_final(bed), lambda: completion_cleans_up(bed), lambda: cancel_of_a_requeued_job_is_final(bed),
+            lambda: cancel_during_a_restore_is_final(bed))
 
 
 # ---- slurmctld and nodes

@@ -53,7 +53,8 @@ class Job:
         try:
             return self.bed.wait(condition, timeout, what, pause=0.1)
         except machines.BedError as error:
-            raise AssertionError(f"job {self.id} ({self.name}): {error}; {self.bed.job(self.id)}\n{self.text()}\n{self.output()[-2000:]}") from error
+            raise AssertionError(f"job {self.id} ({self.name}): {error}; {self.bed.job(self.id)}\n{self.text()}\n"
+                                 f"{self.output()[-2000:]}") from error
 
     # ---- the program
     def count(self):

@@ -95,7 +95,7 @@ TEST_CASE("a job's row comes back as it was written, and the newest of an id cou
 TEST_CASE("changes of a job are kept, and one of a job that is not there is not_found", "[catalogue]") {
     Catalogue catalogue = open_catalogue();
     const RowId job = add_job(catalogue);
-    REQUIRE(catalogue.set_job_run(job, 4));
+    REQUIRE(catalogue.set_job_run(job, 4, 11));
     REQUIRE(catalogue.set_job_held(job, "why"));
     REQUIRE(catalogue.set_job_error(job, "what"));
     CHECK(*catalogue.count_restart(job) == 1);
@@ -115,7 +115,7 @@ TEST_CASE("changes of a job are kept, and one of a job that is not there is not_
     CHECK(catalogue.jobs(true)->size() == 2);
     CHECK(catalogue.jobs(true)->front().id == other);  // newest first
 
-    CHECK(catalogue.set_job_run(99, 1).error().code == Errc::not_found);
+    CHECK(catalogue.set_job_run(99, 1, 1).error().code == Errc::not_found);
     CHECK(catalogue.count_restart(99).error().code == Errc::not_found);
     CHECK(catalogue.begin_checkpoint(99, {.task = "batch"}, 1).error().code == Errc::not_found);
     CHECK(catalogue.add_event(99, 1, "x").error().code == Errc::not_found);

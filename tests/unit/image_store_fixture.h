@@ -14,7 +14,10 @@ namespace sckpt::test {
 
 constexpr const char* kPath = "jobs/12/1";
 
+// Makes the directory first, as an administrator does.
 inline Store open_store(const std::string& directory) {
+    std::filesystem::create_directories(directory);
+    std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
     auto store = Store::open(directory);
     if (!store) FAIL(store.error().text);
     return std::move(*store);

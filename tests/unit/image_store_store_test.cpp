@@ -297,6 +297,10 @@ TEST_CASE("threads may put and remove beside each other", "[store]") {
 TEST_CASE("only a private directory of our own is a store", "[store]") {
     const TempDir directory;
     const std::string top = directory / "a/store";
+    // A store that is not mounted must not come into being on the node's own disk.
+    CHECK(Store::open(top).error().code == Errc::unavailable);
+    CHECK_FALSE(std::filesystem::exists(top));
+    open_store(top);
     REQUIRE(Store::open(top));
     CHECK(fs::status(top).permissions() == fs::perms::owner_all);
     CHECK(Store::open(top + "/"));
