@@ -75,7 +75,6 @@ std::string render_progress(const CreateState& state) {
     const std::string what = std::format("checkpoint {}: ", state.last.checkpoint());
     switch (state.last.phase()) {
         case rpc::CreateProgress::ORDERED: return what + "ordered";
-        case rpc::CreateProgress::DUMPING: return what + "dumping";
         case rpc::CreateProgress::CAPTURED:
             if (state.last.bytes_stored() == 0) return what + "captured, " + facts(state) + "; storing";
             return what + std::format("storing, {} of {}", format_bytes(state.last.bytes_stored()), format_bytes(state.last.bytes()));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // How many connections to sckptd's socket one user may hold: each costs a thread and a few descriptors of root's, and anyone may connect.
-// - kMaxNew of those that have not said yet which task runs: such a connection lasts at most a few seconds (see NodeAgent::serve).
+// - kMaxNew of those whose task does not run yet: they last at most a few seconds (see NodeAgent::serve), or wait for a restore.
 //   256 tasks of one user can start at the same moment on a node; a sckpt-run that finds no room asks again by itself.
-// - kMaxAll in all, waiting for a restore or supervising a task: more tasks of one user no node runs.
+// - kMaxAll in all: more tasks of one user no node runs.
 // What is beyond is closed at once. Other users do not notice.
 #pragma once
 

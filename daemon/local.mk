@@ -11,7 +11,8 @@ sckpt_run_LDADD = libcommon.a
 
 # the two daemons share the small file that speaks to Slurm
 noinst_LIBRARIES += libdaemon.a
-libdaemon_a_SOURCES = daemon/slurm_api.h daemon/slurm_api.cpp daemon/restart_policy.h daemon/restart_policy.cpp daemon/outbox.h
+libdaemon_a_SOURCES = daemon/slurm_api.h daemon/slurm_api.cpp daemon/restart_policy.h daemon/restart_policy.cpp daemon/outbox.h \
+  daemon/daemon_main.h daemon/daemon_main.cpp
 libdaemon_a_CPPFLAGS = $(AM_CPPFLAGS) $(SLURM_CPPFLAGS)
 
 sbin_PROGRAMS += sckptctld sckptd

@@ -294,7 +294,6 @@ void NodeAgent::serve(Supervisor supervisor) {
     const auto greeted = greet(supervisor);
     if (!greeted) return log_warning("a supervisor of uid {} was refused: {}", supervisor.uid, greeted.error().text);
     const std::shared_ptr<SupervisedTask>& task = *greeted;
-    if (task->hello.restart_count > 0) supervisor.place.identified();  // it may wait for sckptctld
     Result<> done;
     if (task->hello.reconnect == 0) done = answer(task);
     if (done) done = wait_started(task, supervisor.place);

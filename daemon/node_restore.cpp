@@ -81,7 +81,7 @@ Result<> NodeAgent::resume(const std::shared_ptr<SupervisedTask>& task) {
                 continue;  // the next order is an older checkpoint, or the end
             default:
                 SCKPT_TRY(tell(*task, local::Kind::refused, order->text()));
-                return {};
+                return fail(Errc::denied, order->text());
         }
     }
 }

@@ -32,10 +32,6 @@ class Outbox {
         const std::lock_guard lock(mutex_);
         queue_.push_front(std::move(message));
     }
-    void clear() {
-        const std::lock_guard lock(mutex_);
-        queue_.clear();
-    }
 
    private:
     std::mutex mutex_;

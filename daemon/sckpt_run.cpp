@@ -15,7 +15,6 @@
 #include <cstring>
 
 #include <fcntl.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>

@@ -2,18 +2,16 @@
 //
 // sckptctld: catalogue, coordinator, requeue policy and Slurm watcher. Runs as SlurmUser on the controller; sckptctld(8).
 // This file: options, configuration, the server's life from start to SIGTERM.
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
-#include <cstdio>
 #include <format>
-#include <pthread.h>
 #include <thread>
 
 #include "common/config.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "daemon/controller_service.h"
+#include "daemon/daemon_main.h"
 #include "rpc/server_auth.h"
 
 namespace {
@@ -30,26 +28,16 @@ void wait_for_end(const sigset_t& set, Controller& controller, std::chrono::seco
     }
 }
 
-int fail_start(const Error& error) {
-    log_error("sckptctld: {}", error.text);
-    return 1;
-}
-
-int serve(const Config& config) {
+Result<> serve(const Config& config) {
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    signal(SIGPIPE, SIG_IGN);
+    block_end_signals(set);
 
     slurm_start();
-    if (auto made = make_directories(config.controller.state_directory, 0700); !made) return fail_start(made.error());
-    auto catalogue = Catalogue::open(config.controller.state_directory + "/catalogue.sqlite");
-    if (!catalogue) return fail_start(catalogue.error());
+    SCKPT_TRY(make_directories(config.controller.state_directory, 0700));
+    SCKPT_ASSIGN(Catalogue catalogue, Catalogue::open(config.controller.state_directory + "/catalogue.sqlite"));
     if (const auto appends = slurm_appends_output(); appends && !*appends)
         log_warning("JobFileAppend is 0 in slurm.conf: output written before a restart is lost unless jobs use --open-mode=append; set JobFileAppend=1");
-    Controller controller(config, std::move(*catalogue));
+    Controller controller(config, std::move(catalogue));
 
     std::atomic<bool> stopping = false;
     CommandService commands(controller, stopping);
@@ -63,36 +51,16 @@ int serve(const Config& config) {
     rpc::set_keepalive(builder);
     const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
     if (!server || bound == 0)
-        return fail_start({Errc::io, std::format("cannot listen on port {}: is another sckptctld running?", config.controller.port)});
+        return fail(Errc::io, std::format("cannot listen on port {}: is another sckptctld running?", config.controller.port));
     log_info("sckptctld {} listens on port {}", SCKPT_VERSION, bound);
 
     wait_for_end(set, controller, std::chrono::seconds(config.controller.poll_seconds));
     log_info("sckptctld stops");
     stopping = true;
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
-    return 0;
+    return {};
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-    CLI::App app("sckptctld: the controller daemon of sckpt");
-    std::string path = kDefaultConfigPath;
-    bool check = false, debug = false;
-    app.add_option("-c,--config", path, "configuration file")->capture_default_str();
-    app.add_flag("--check-config", check, "read the configuration, say whether it is right, and end");
-    app.add_flag("--debug", debug, "log everything");
-    app.set_version_flag("--version", std::string("sckptctld ") + SCKPT_VERSION);
-    CLI11_PARSE(app, argc, argv);
-    if (debug) set_log_level(LogLevel::debug);
-    const auto config = load_config(path);
-    if (!config) {
-        std::fprintf(stderr, "sckptctld: %s\n", config.error().text.c_str());
-        return 2;
-    }
-    if (check) {
-        std::printf("%s: correct\n", path.c_str());
-        return 0;
-    }
-    return serve(*config);
-}
+int main(int argc, char** argv) { return daemon_main(argc, argv, "sckptctld", "the controller daemon of sckpt", serve); }

@@ -2,15 +2,12 @@
 //
 // sckptd: the node daemon, root. Serves the supervisors of this node on a Unix socket and obeys sckptctld; sckptd(8).
 // This file: options, configuration, the socket, the daemon's life from start to SIGTERM.
-#include <CLI/CLI.hpp>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <format>
 #include <optional>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -20,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "daemon/daemon_main.h"
 #include "daemon/node_agent.h"
 #include "daemon/slurm_api.h"
 
@@ -71,11 +69,7 @@ void accept_supervisor(int listener, NodeAgent& agent) {
 
 Result<> serve(const Config& config) {
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    signal(SIGPIPE, SIG_IGN);
+    block_end_signals(set);
     if (geteuid() != 0) return fail(Errc::denied, "sckptd must run as root: it dumps and restores the processes of every user");
 
     SCKPT_TRY(make_directories(std::filesystem::path(config.node.socket).parent_path().string(), 0755));
@@ -100,28 +94,4 @@ Result<> serve(const Config& config) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-    CLI::App app("sckptd: the node daemon of sckpt");
-    std::string path = kDefaultConfigPath;
-    bool check = false, debug = false;
-    app.add_option("-c,--config", path, "configuration file")->capture_default_str();
-    app.add_flag("--check-config", check, "read the configuration, say whether it is right, and end");
-    app.add_flag("--debug", debug, "log everything");
-    app.set_version_flag("--version", std::string("sckptd ") + SCKPT_VERSION);
-    CLI11_PARSE(app, argc, argv);
-    if (debug) set_log_level(LogLevel::debug);
-    const auto config = load_config(path);
-    if (!config) {
-        std::fprintf(stderr, "sckptd: %s\n", config.error().text.c_str());
-        return 2;
-    }
-    if (check) {
-        std::printf("%s: correct\n", path.c_str());
-        return 0;
-    }
-    if (const auto done = serve(*config); !done) {
-        log_error("sckptd: {}", done.error().text);
-        return 1;
-    }
-    return 0;
-}
+int main(int argc, char** argv) { return daemon_main(argc, argv, "sckptd", "the node daemon of sckpt", serve); }

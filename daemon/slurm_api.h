@@ -14,7 +14,7 @@
 
 namespace sckpt {
 
-enum class SlurmJobState { pending, running, completing, suspended, completed, failed, node_fail, cancelled, timed_out, out_of_memory, other };
+enum class SlurmJobState { pending, running, suspended, completed, failed, node_fail, cancelled, timed_out, out_of_memory, other };
 
 struct SlurmJob {
     std::uint32_t job_id = 0;

@@ -19,7 +19,7 @@ inline constexpr int kTextSize = 1024;
 enum class Kind : std::uint32_t {
     hello = 1,     // sckpt-run → sckptd, first message; descriptors: stdin, stdout, stderr, status end (see below)
                    // (the first three are /dev/null where nothing can be restored: at a first start and after a reconnect)
-    started,       // sckpt-run → sckptd: the payload's root runs as `pid` (also after a reconnect); descriptor: its pidfd
+    started,       // sckpt-run → sckptd: the payload's root runs as `pid` (also after a reconnect); with its pidfd, not used yet
     launch,        // sckptd → sckpt-run: start the program yourself
     restoring,     // sckptd → sckpt-run: a restore is under way; wait on the status socket
     refused,       // sckptd → sckpt-run: do not start; `text` says why. sckpt-run prints it and ends with kRefusedExitCode

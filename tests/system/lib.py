@@ -192,6 +192,9 @@ class Bed:
         for node in self.nodes:
             if not self.is_up(node):
                 self.heal_node(node)
+                # a booting node starts its daemons by itself; they are given the time to write their pid files
+                self.wait(lambda n=node: all(self.daemon(n, s).pid for s in services.of(n) if services.installed(s)), 20,
+                          f"the daemons of {node} run")
         for node in self.nodes:
             for service in services.of(node):
                 if services.installed(service) and self.daemon(node, service).pid is None:

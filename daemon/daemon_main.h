@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// What both daemons do before they serve: options, configuration, --check-config.
+#pragma once
+
+#include <csignal>
+
+#include "common/config.h"
+#include "common/result.h"
+
+namespace sckpt {
+
+// The body of main(). `serve` runs until the daemon is told to stop, or answers why it could not start.
+// Exit codes: 0 after a proper end, 1 when it could not serve, 2 when the options or the configuration are wrong.
+int daemon_main(int argc, char** argv, const char* name, const char* purpose, Result<> (*serve)(const Config&));
+
+// SIGTERM and SIGINT, blocked in this thread and all that it starts, to be waited for; SIGPIPE is ignored.
+void block_end_signals(sigset_t& set);
+
+}  // namespace sckpt
