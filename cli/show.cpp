@@ -24,7 +24,7 @@ std::string job_fields(const rpc::Job& job) {
            fields({{"user", job.user().empty() ? std::to_string(job.uid()) : std::format("{} ({})", job.user(), job.uid())},
                    {"state", slurm_text(job)},
                    {"checkpoints", interval_text(job)},
-                   {"restarts", std::format("{} of at most {} after failures", job.restarts(), job.max_restarts())},
+                   {"restarts", std::format("{} by sckpt after failures, of at most {}", job.restarts(), job.max_restarts())},
                    {"held", job.held_reason()},
                    {"last error", job.last_error()}});
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/controller.h"
 
+#include <pwd.h>
+#include <unistd.h>
 #include <algorithm>
 #include <ctime>
 #include <format>
-#include <pwd.h>
-#include <unistd.h>
 
 #include "common/interval.h"
 #include "common/log.h"
@@ -202,14 +202,16 @@ void Controller::drop_generation(RowId checkpoint, const std::string& reason) {
     if (found == generations_.end()) return;
     const std::shared_ptr<Generation> generation = found->second;
     if (auto done = catalogue_.failed(checkpoint, reason); !done) log_failure("dropping a checkpoint", done.error());
-    if (auto done = catalogue_.set_job_error(generation->job, std::format("checkpoint {}: {}", generation->progress.checkpoint(), reason)); !done)
+    if (auto done = catalogue_.set_job_error(generation->job, std::format("checkpoint {}: {}", generation->progress.checkpoint(), reason));
+        !done)
         log_failure("catalogue", done.error());
     note(generation->job, std::format("checkpoint {} dropped: {}", generation->progress.checkpoint(), reason));
     rpc::ControllerMessage message;
     message.mutable_drop()->set_checkpoint_id(static_cast<std::uint64_t>(checkpoint));
     send(generation->node, std::move(message));
-    finish_generation(generation, Error{Errc::io, std::format("checkpoint {} of job {} was dropped: {}. The job runs on, and an older checkpoint "
-                                                              "stays as it is", generation->progress.checkpoint(), generation->job_id, reason)});
+    finish_generation(generation, Error{Errc::io, std::format("checkpoint {} of job {} was dropped: {}. The job runs on, and its earlier "
+                                                              "complete checkpoints, if any, stay as they are",
+                                                              generation->progress.checkpoint(), generation->job_id, reason)});
 }
 
 void Controller::abandon_unfinished(const JobRow& job, const std::string& reason) {

@@ -57,7 +57,8 @@ class Controller {
 
        private:
         friend class Controller;
-        Watch(Controller* controller, std::shared_ptr<Generation> generation) : controller_(controller), generation_(std::move(generation)) {}
+        Watch(Controller* controller, std::shared_ptr<Generation> generation)
+            : controller_(controller), generation_(std::move(generation)) {}
         Controller* controller_;
         std::shared_ptr<Generation> generation_;
         std::string last_;
@@ -84,19 +85,19 @@ class Controller {
         std::shared_ptr<NodeOutbox> outbox;  // null: not connected
         rpc::NodeInfo info;
     };
-    struct LiveTask {                        // the batch script of a running job
+    struct LiveTask {  // the batch script of a running job
         std::string node;
         rpc::Task task;
         std::chrono::steady_clock::time_point due;
     };
-    struct ResumeSession {                   // one restart of a job: which checkpoints were tried
+    struct ResumeSession {  // one restart of a job: which checkpoints were tried
         std::uint32_t restart_count = 0;
-        std::uint32_t number = 0;            // the one ordered last; 0: none, or its restore has failed
-        std::uint32_t below = 0;             // those from this number on have failed; 0: none has
-        std::uint64_t query = 0;             // that it was ordered for
-        int lost = 0;                        // queries for it whose outcome nobody told: sckptd was killed meanwhile
-        bool reported = false;               // its success
-        bool node_fault = false;             // the node could not restore, whatever the image: an older one would fare no better
+        std::uint32_t number = 0;  // the one ordered last; 0: none, or its restore has failed
+        std::uint32_t below = 0;   // those from this number on have failed; 0: none has
+        std::uint64_t query = 0;   // that it was ordered for
+        int lost = 0;              // queries for it whose outcome nobody told: sckptd was killed meanwhile
+        bool reported = false;     // its success
+        bool node_fault = false;   // the node could not restore, whatever the image: an older one would fare no better
     };
 
     // controller.cpp (the mutex is held in all of these, but in recover_generations(), which the constructor calls)
@@ -132,9 +133,9 @@ class Controller {
     Result<SlurmJob> verify_task(const std::string& node, const rpc::Task& task);
 
     // controller_watch.cpp
-    struct Errands {                         // calls to Slurm that tick() makes once the mutex is free
+    struct Errands {  // calls to Slurm that tick() makes once the mutex is free
         std::vector<std::uint32_t> start_now, requeue;
-        std::vector<JobRow> gone;            // not in Slurm's list: asked for once more before they are forgotten
+        std::vector<JobRow> gone;  // not in Slurm's list: asked for once more before they are forgotten
     };
     void watch_job(const JobRow& job, std::chrono::steady_clock::time_point snapshot, Errands& errands);
     void watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& errands);
@@ -153,19 +154,19 @@ class Controller {
     std::set<uid_t> operators_;  // uid 0, this process's own (SlurmUser) and controller.operators
 
     std::mutex mutex_;
-    std::condition_variable changed_;                                  // a generation made progress
+    std::condition_variable changed_;  // a generation made progress
     Catalogue catalogue_;
     std::map<std::string, NodeState> nodes_;
-    std::map<std::uint32_t, LiveTask> live_;                           // by job id
-    std::map<RowId, std::shared_ptr<Generation>> generations_;         // by checkpoint, until finished
-    std::map<std::uint32_t, ResumeSession> resumes_;                   // by job id
-    std::map<std::uint32_t, std::uint32_t> counted_;                   // job id → restart count whose failed end was counted
-    std::map<std::uint32_t, std::uint32_t> started_now_;               // job id → restart count whose begin time was moved
-    std::map<std::uint32_t, SlurmJob> slurm_jobs_;                     // as of the last tick
+    std::map<std::uint32_t, LiveTask> live_;                                  // by job id
+    std::map<RowId, std::shared_ptr<Generation>> generations_;                // by checkpoint, until finished
+    std::map<std::uint32_t, ResumeSession> resumes_;                          // by job id
+    std::map<std::uint32_t, std::uint32_t> counted_;                          // job id → restart count whose failed end was counted
+    std::map<std::uint32_t, std::uint32_t> started_now_;                      // job id → restart count whose begin time was moved
+    std::map<std::uint32_t, SlurmJob> slurm_jobs_;                            // as of the last tick
     std::map<std::uint32_t, std::chrono::steady_clock::time_point> touched_;  // job id → its last report: newer than an older list
-    std::vector<std::pair<std::string, rpc::Task>> unverified_;        // Slurm did not answer yet
-    std::map<RowId, std::chrono::steady_clock::time_point> waiting_;  // captured checkpoints that a restart waits for, since when
-    std::set<RowId> removing_;                                         // orders under way
+    std::vector<std::pair<std::string, rpc::Task>> unverified_;               // Slurm did not answer yet
+    std::map<RowId, std::chrono::steady_clock::time_point> waiting_;          // captured checkpoints that a restart waits for, since when
+    std::set<RowId> removing_;                                                // orders under way
     bool slurm_reachable_ = false;
 };
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/controller_link.h"
 
+#include <sys/random.h>
 #include <chrono>
 #include <format>
-#include <sys/random.h>
 
 #include "common/log.h"
 #include "daemon/slurm_api.h"

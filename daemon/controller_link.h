@@ -17,7 +17,7 @@ namespace sckpt {
 class ControllerLink {
    public:
     struct Handlers {
-        std::function<Result<rpc::NodeHello>()> hello;                // asked at each connection; name and nonce are filled in here
+        std::function<Result<rpc::NodeHello>()> hello;  // asked at each connection; name and nonce are filled in here
         std::function<void()> connected;
         std::function<void(const rpc::ControllerMessage&)> received;  // from the link's thread: must not block
     };

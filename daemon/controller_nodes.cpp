@@ -55,7 +55,8 @@ std::shared_ptr<NodeOutbox> Controller::attach(const rpc::NodeHello& hello) {
         std::vector<RowId> lost;
         for (const auto& [id, generation] : generations_)
             if (generation->node == hello.name() && !held.contains(id)) lost.push_back(id);
-        for (const RowId id : lost) drop_generation(id, std::format("sckptd on {} was restarted, or the node's memory was lost", hello.name()));
+        for (const RowId id : lost)
+            drop_generation(id, std::format("sckptd on {} was restarted, or the node's memory was lost", hello.name()));
     }
     for (const rpc::Task& task : hello.tasks())
         if (!task.resuming()) task_started(hello.name(), task);
@@ -70,6 +71,11 @@ void Controller::detach(const std::string& node, const std::shared_ptr<NodeOutbo
     found->second.outbox = nullptr;
     removing_.clear();
     log_warning("node {} lost", node);
+    for (const auto& [job_id, live] : live_) {
+        if (live.node != node) continue;
+        if (const auto job = catalogue_.newest_job(job_id); job && *job)
+            note((*job)->id, std::format("the connection to {} is lost, where the job runs", node));
+    }
 }
 
 void Controller::handle(const std::string& node, const rpc::NodeMessage& message) {
@@ -104,9 +110,11 @@ Result<SlurmJob> Controller::verify_task(const std::string& node, const rpc::Tas
     if (slurm.uid != task.uid())
         return fail(Errc::denied, std::format("uid {} on {} claims job {} of uid {}", task.uid(), node, task.job_id(), slurm.uid));
     if (!slurm.batch || slurm.batch_host != node)
-        return fail(Errc::invalid, std::format("{} claims the batch script of job {}, which runs on '{}'", node, task.job_id(), slurm.batch_host));
+        return fail(Errc::invalid,
+                    std::format("{} claims the batch script of job {}, which runs on '{}'", node, task.job_id(), slurm.batch_host));
     if (slurm.restart_count != task.restart_count())  // a report of an earlier run that waited for a connection
-        return fail(Errc::busy, std::format("{} reports run {} of job {}, which is at run {}", node, task.restart_count(), task.job_id(), slurm.restart_count));
+        return fail(Errc::busy, std::format("{} reports run {} of job {}, which is at run {}", node, task.restart_count(), task.job_id(),
+                                            slurm.restart_count));
     return slurm;
 }
 
@@ -162,7 +170,8 @@ void Controller::resume_query(const std::string& node, const rpc::ResumeQuery& q
     if (!is_batch(task)) {
         order.set_action(rpc::ResumeOrder::FROM_BEGINNING);  // a step's task starts anew with the script that starts it
     } else if (const Result<SlurmJob> slurm = verify_task(node, task); !slurm) {
-        if (slurm.error().code == Errc::unavailable || slurm.error().code == Errc::io || slurm.error().code == Errc::busy) return;  // the node asks again
+        if (slurm.error().code == Errc::unavailable || slurm.error().code == Errc::io || slurm.error().code == Errc::busy)
+            return;  // the node asks again
         order.set_action(rpc::ResumeOrder::REFUSE);
         order.set_text(slurm.error().text);
     } else {
@@ -239,12 +248,14 @@ rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::ResumeQ
     if (session.below != 0 || session.node_fault || any_bad) {
         const auto fresh = catalogue_.newest_job(job.job_id);
         const std::string last = fresh && *fresh ? (*fresh)->last_error : "";
-        const std::string reason = std::format("no checkpoint of job {} could be restored{}{}", job.job_id, last.empty() ? "" : "; the last error: ", last);
+        const std::string reason =
+            std::format("no checkpoint of job {} could be restored{}{}", job.job_id, last.empty() ? "" : "; the last error: ", last);
         if (auto done = catalogue_.set_job_held(job.id, reason); !done) log_error("catalogue: {}", done.error().text);
         restart.outcome = "held: " + reason;
         note(job.id, restart.outcome);
         order.set_action(rpc::ResumeOrder::REFUSE);
-        order.set_text(std::format("{}. The job is held: `sckpt show {}` tells more; `scontrol release {}` tries again", reason, job.job_id, job.job_id));
+        order.set_text(std::format("{}. The job is held: `sckpt show {}` tells more; `scontrol release {}` tries again", reason, job.job_id,
+                                   job.job_id));
         hold_it = true;
         resumes_.erase(task.job_id());
     } else {
@@ -303,8 +314,8 @@ void Controller::store_done(const std::string& node, const rpc::StoreDone& done)
     generation->progress.set_phase(rpc::CreateProgress::COMPLETE);
     generation->progress.set_bytes(done.image().bytes());
     generation->progress.set_bytes_stored(done.image().bytes());
-    note(generation->job, std::format("checkpoint {} complete: {} bytes, frozen {} ms", generation->progress.checkpoint(), done.image().bytes(),
-                                      generation->progress.frozen_ms()));
+    note(generation->job, std::format("checkpoint {} complete: {} bytes, frozen {} ms", generation->progress.checkpoint(),
+                                      done.image().bytes(), generation->progress.frozen_ms()));
     finish_generation(generation, std::nullopt);
     if (auto cleared = catalogue_.set_job_error(generation->job, ""); !cleared) log_error("catalogue: {}", cleared.error().text);
     const auto job = catalogue_.newest_job(generation->job_id);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // What commands ask: the catalogue and the nodes, as messages.
+#include <pwd.h>
 #include <algorithm>
 #include <format>
-#include <pwd.h>
 
 #include "common/interval.h"
 #include "daemon/controller.h"
@@ -20,7 +20,8 @@ std::string user_name(uid_t uid) {
 }
 
 rpc::CheckpointState to_rpc(CheckpointState state) { return static_cast<rpc::CheckpointState>(state); }
-static_assert(static_cast<int>(CheckpointState::preparing) == rpc::PREPARING && static_cast<int>(CheckpointState::captured) == rpc::CAPTURED &&
+static_assert(static_cast<int>(CheckpointState::preparing) == rpc::PREPARING &&
+              static_cast<int>(CheckpointState::captured) == rpc::CAPTURED &&
               static_cast<int>(CheckpointState::complete) == rpc::COMPLETE && static_cast<int>(CheckpointState::failed) == rpc::FAILED &&
               static_cast<int>(CheckpointState::bad) == rpc::BAD && static_cast<int>(CheckpointState::deleting) == rpc::DELETING);
 
@@ -97,7 +98,9 @@ Result<rpc::ListReply> Controller::list(std::uint32_t job_id, const rpc::Caller&
     rpc::ListReply reply;
     if (job_id != 0) {
         SCKPT_ASSIGN(const std::optional<JobRow> job, catalogue_.newest_job(job_id));
-        if (!job) return fail(Errc::not_found, std::format("job {} is not known to sckpt: was it submitted with --ckpt, and has it started?", job_id));
+        if (!job)
+            return fail(Errc::not_found,
+                        std::format("job {} is not known to sckpt: was it submitted with --ckpt, and has it started?", job_id));
         SCKPT_TRY(may_act(*job, caller));
         *reply.add_jobs() = describe(*job, false, 0);
         return reply;
@@ -111,12 +114,15 @@ Result<rpc::ListReply> Controller::list(std::uint32_t job_id, const rpc::Caller&
 Result<rpc::ShowReply> Controller::show(std::uint32_t job_id, std::uint32_t checkpoint, const rpc::Caller& caller) {
     const std::lock_guard lock(mutex_);
     SCKPT_ASSIGN(const std::optional<JobRow> job, catalogue_.newest_job(job_id));
-    if (!job) return fail(Errc::not_found, std::format("job {} is not known to sckpt: was it submitted with --ckpt, and has it started?", job_id));
+    if (!job)
+        return fail(Errc::not_found,
+                    std::format("job {} is not known to sckpt: was it submitted with --ckpt, and has it started?", job_id));
     SCKPT_TRY(may_act(*job, caller));
     rpc::ShowReply reply;
     *reply.mutable_job() = describe(*job, true, checkpoint);
     if (checkpoint != 0 && reply.job().checkpoints().empty())
-        return fail(Errc::not_found, std::format("job {} has no checkpoint {}; sckpt list {} shows those it has", job_id, checkpoint, job_id));
+        return fail(Errc::not_found,
+                    std::format("job {} has no checkpoint {}; sckpt list {} shows those it has", job_id, checkpoint, job_id));
     return reply;
 }
 

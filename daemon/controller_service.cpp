@@ -2,8 +2,8 @@
 #include "daemon/controller_service.h"
 
 #include <arpa/inet.h>
-#include <format>
 #include <netdb.h>
+#include <format>
 #include <thread>
 
 #include "common/log.h"

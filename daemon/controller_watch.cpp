@@ -132,7 +132,8 @@ void Controller::forgotten(const JobRow& job) {
 void Controller::check_generations() {
     std::vector<RowId> late;
     for (const auto& [id, generation] : generations_)
-        if (generation->progress.phase() == rpc::CreateProgress::ORDERED && steady_clock::now() > generation->dump_deadline) late.push_back(id);
+        if (generation->progress.phase() == rpc::CreateProgress::ORDERED && steady_clock::now() > generation->dump_deadline)
+            late.push_back(id);
     for (const RowId id : late) drop_generation(id, "its node did not report in time");
 }
 
@@ -179,7 +180,8 @@ void Controller::run_errands(const Errands& errands) {
 
 void Controller::hold(std::uint32_t job_id, const std::string& reason) {
     if (const auto done = slurm_requeue_job(job_id, true); !done) log_error("holding: {}", done.error().text);
-    if (const auto done = slurm_set_admin_comment(job_id, "sckpt: held: " + reason.substr(0, 200)); !done) log_warning("{}", done.error().text);
+    if (const auto done = slurm_set_admin_comment(job_id, "sckpt: held: " + reason.substr(0, 200)); !done)
+        log_warning("{}", done.error().text);
 }
 
 }  // namespace sckpt

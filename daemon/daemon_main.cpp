@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/daemon_main.h"
 
+#include <pthread.h>
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <pthread.h>
 #include <string>
 
 #include "common/log.h"

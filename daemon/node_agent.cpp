@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/node_agent.h"
 
-#include <cstring>
 #include <fcntl.h>
-#include <filesystem>
-#include <format>
-#include <nlohmann/json.hpp>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
-#include <thread>
 #include <unistd.h>
+#include <cstring>
+#include <filesystem>
+#include <format>
+#include <nlohmann/json.hpp>
+#include <thread>
 
 #include "common/log.h"
 #include "common/process.h"
@@ -78,8 +78,10 @@ rpc::Task SupervisedTask::describe() const {
 }
 
 NodeAgent::NodeAgent(Config config, std::unique_ptr<Backend> backend)
-    : config_(std::move(config)), backend_(std::move(backend)),
-      link_(config_.controller, {[this] { return hello(); }, [this] { reconnected(); }, [this](const auto& message) { received(message); }}),
+    : config_(std::move(config)),
+      backend_(std::move(backend)),
+      link_(config_.controller,
+            {[this] { return hello(); }, [this] { reconnected(); }, [this](const auto& message) { received(message); }}),
       next_query_(random_start()) {}
 
 Result<> NodeAgent::start() {
@@ -93,7 +95,9 @@ Result<> NodeAgent::start() {
     return {};
 }
 
-std::string NodeAgent::image_directory(std::uint64_t checkpoint_id) const { return std::format("{}/ckpt-{}", config_.node.fast_tier, checkpoint_id); }
+std::string NodeAgent::image_directory(std::uint64_t checkpoint_id) const {
+    return std::format("{}/ckpt-{}", config_.node.fast_tier, checkpoint_id);
+}
 
 // An earlier sckptd may have left captured images, whose drain goes on, and half-written ones, which are dropped.
 void NodeAgent::recover() {
@@ -149,7 +153,7 @@ rpc::NodeInfo NodeAgent::info() const {
     info.set_backend(probe_.name + " " + probe_.version);
     info.set_backend_reason(probe_.reason);
     for (const std::string& text : probe_.notes) info.add_backend_notes(text);
-    struct statvfs space {};
+    struct statvfs space{};
     if (statvfs(config_.node.fast_tier.c_str(), &space) == 0) {
         info.set_fast_tier_bytes(space.f_blocks * space.f_frsize);
         info.set_fast_tier_used((space.f_blocks - space.f_bfree) * space.f_frsize);
@@ -297,7 +301,8 @@ void NodeAgent::serve(Supervisor supervisor) {
     Result<> done;
     if (task->hello.reconnect == 0) done = answer(task);
     if (done) done = wait_started(task, supervisor.place);
-    if (!done && done.error().code != Errc::not_found) log_warning("job {} of uid {}: {}", task->hello.job_id, task->uid, done.error().text);
+    if (!done && done.error().code != Errc::not_found)
+        log_warning("job {} of uid {}: {}", task->hello.job_id, task->uid, done.error().text);
     forget(task);
 }
 

@@ -30,10 +30,10 @@ namespace sckpt {
 struct SupervisedTask {
     local::Message hello;
     UniqueFd socket;
-    UniqueFd stdio[3], status;       // kept until the payload runs
-    uid_t uid = 0;                   // the kernel's word
+    UniqueFd stdio[3], status;  // kept until the payload runs
+    uid_t uid = 0;              // the kernel's word
     pid_t supervisor = 0;
-    pid_t root = 0;                  // the payload's; 0: not running yet
+    pid_t root = 0;  // the payload's; 0: not running yet
     rpc::Task describe() const;
 };
 
@@ -52,7 +52,7 @@ class NodeAgent {
     // Probes the backend, makes the fast tier, takes up what an earlier sckptd left there, connects to sckptctld.
     Result<> start();
     std::optional<Supervisor> admit(UniqueFd connection);  // nothing: its user holds too many
-    void serve(Supervisor supervisor);  // a supervisor's connection, until it ends; in a thread of its own
+    void serve(Supervisor supervisor);                     // a supervisor's connection, until it ends; in a thread of its own
     void send_info();
 
    private:
@@ -62,10 +62,10 @@ class NodeAgent {
         rpc::Task task;
         std::optional<rpc::ResumeOrder> order;
     };
-    struct HeldImage {                // in the fast tier, captured
+    struct HeldImage {  // in the fast tier, captured
         std::uint64_t checkpoint_id = 0;
         std::uint32_t job_id = 0;
-        std::string path;             // where it goes in the store
+        std::string path;                       // where it goes in the store
         std::optional<rpc::StoreDone> outcome;  // of the drain; said again at each connection until sckptctld has the image dropped
     };
 
@@ -109,10 +109,10 @@ class NodeAgent {
     mutable std::mutex mutex_;
     std::condition_variable answered_;
     std::map<TaskKey, std::shared_ptr<SupervisedTask>> tasks_;
-    std::map<std::uint64_t, HeldImage> held_;             // by checkpoint id
-    std::map<std::uint64_t, PendingResume> resumes_;      // by query
+    std::map<std::uint64_t, HeldImage> held_;         // by checkpoint id
+    std::map<std::uint64_t, PendingResume> resumes_;  // by query
     std::uint64_t next_query_ = 1;
-    int leftovers_ = 0;                                   // drivers of an earlier sckptd that are still at work
+    int leftovers_ = 0;  // drivers of an earlier sckptd that are still at work
     std::condition_variable leftover_ended_;
 };
 

@@ -3,10 +3,10 @@
 // How a restarted task comes back: sckptctld says from what, the image is fetched and verified, the backend restores it.
 // Runs in the thread of the task's supervisor. A start from the beginning happens only when sckptctld says that there is nothing
 // else, and is said to the user.
-#include <chrono>
-#include <format>
 #include <poll.h>
 #include <sys/socket.h>
+#include <chrono>
+#include <format>
 
 #include "common/log.h"
 #include "daemon/node_agent.h"
@@ -60,8 +60,9 @@ Result<rpc::ResumeOrder> NodeAgent::ask(const rpc::Task& task, std::uint64_t& qu
     const std::optional<rpc::ResumeOrder> order = pending.order;
     resumes_.erase(query);
     if (order) return *order;
-    return fail(Errc::unavailable, std::format("sckptctld at {}:{} did not answer for {} s, so it is not known which checkpoint the job goes on from",
-                                               config_.controller.host, config_.controller.port, config_.node.controller_wait_seconds));
+    return fail(Errc::unavailable,
+                std::format("sckptctld at {}:{} did not answer for {} s, so it is not known which checkpoint the job goes on from",
+                            config_.controller.host, config_.controller.port, config_.node.controller_wait_seconds));
 }
 
 Result<> NodeAgent::resume(const std::shared_ptr<SupervisedTask>& task) {
@@ -79,9 +80,7 @@ Result<> NodeAgent::resume(const std::shared_ptr<SupervisedTask>& task) {
             case rpc::ResumeOrder::RESTORE:
                 if (restore(*task, *order)) return {};
                 continue;  // the next order is an older checkpoint, or the end
-            default:
-                SCKPT_TRY(tell(*task, local::Kind::refused, order->text()));
-                return fail(Errc::denied, order->text());
+            default: SCKPT_TRY(tell(*task, local::Kind::refused, order->text())); return fail(Errc::denied, order->text());
         }
     }
 }
@@ -91,7 +90,8 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
     const auto begin = steady_clock::now();
     const std::string directory = std::format("{}/restore-{}-{}", config_.node.fast_tier, task.hello.job_id, order.query());
     const auto attempt = [&]() -> Result<> {
-        if (order.uid() != task.uid) return fail(Errc::denied, std::format("the checkpoint belongs to uid {}, the task to {}", order.uid(), task.uid));
+        if (order.uid() != task.uid)
+            return fail(Errc::denied, std::format("the checkpoint belongs to uid {}, the task to {}", order.uid(), task.uid));
         if (!probe_.usable) return fail(Errc::unsupported, std::format("this node cannot restore: {}", probe_.reason));
         SCKPT_TRY(tell(task, local::Kind::restoring));
         SCKPT_ASSIGN(const Store store, Store::open(config_.store.directory));
@@ -121,7 +121,8 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
     done.set_ok(result.has_value());
     done.set_restore_ms(milliseconds_since(begin));
     if (!result) {
-        const std::string log = keep_log(directory, "restore.log", std::format("job-{}-ckpt-{}.restore.log", task.hello.job_id, order.number()));
+        const std::string log =
+            keep_log(directory, "restore.log", std::format("job-{}-ckpt-{}.restore.log", task.hello.job_id, order.number()));
         done.set_error(result.error().text + log);
         done.set_image_bad(result.error().code == Errc::corrupt);
         done.set_node_fault(is_node_fault(result.error().code));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/restart_policy.h"
 
-#include <format>
 #include <sys/wait.h>
+#include <format>
 
 namespace sckpt {
 
@@ -17,7 +17,8 @@ EndDecision decide_end(const EndedJob& job) {
         case SlurmJobState::completed: return {EndAction::discard, "the job completed"};
         case SlurmJobState::cancelled: return {EndAction::discard, "the job was cancelled"};
         case SlurmJobState::timed_out: return {EndAction::keep, "the job reached its time limit; sckpt restarts after failures only"};
-        case SlurmJobState::out_of_memory: return {EndAction::keep, "the job ran out of memory and would do so again; submit it with more memory"};
+        case SlurmJobState::out_of_memory:
+            return {EndAction::keep, "the job ran out of memory and would do so again; submit it with more memory"};
         case SlurmJobState::failed: how = "the job failed with " + describe_exit(job.exit_status); break;
         case SlurmJobState::node_fail: how = "a node of the job failed"; break;
         default: return {};
@@ -25,8 +26,8 @@ EndDecision decide_end(const EndedJob& job) {
     if (!job.has_complete) return {EndAction::keep, how + "; it has no complete checkpoint to restart from"};
     if (!job.may_requeue) return {EndAction::keep, how + "; it was submitted with --no-requeue, so Slurm refuses to restart it"};
     if (static_cast<std::int64_t>(job.restarts) >= job.max_restarts)
-        return {EndAction::keep, std::format("{}; it was restarted {} times already, and --ckpt-max-restarts is {}", how, job.restarts,
-                                             job.max_restarts)};
+        return {EndAction::keep,
+                std::format("{}; it was restarted {} times already, and --ckpt-max-restarts is {}", how, job.restarts, job.max_restarts)};
     return {EndAction::requeue, how};
 }
 

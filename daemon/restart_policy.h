@@ -12,10 +12,10 @@ namespace sckpt {
 
 struct EndedJob {
     SlurmJobState state{};
-    int exit_status = 0;          // as waitpid(2)
+    int exit_status = 0;  // as waitpid(2)
     bool may_requeue = true;
-    bool has_complete = false;    // a complete checkpoint
-    std::uint32_t restarts = 0;   // requeues by sckpt so far
+    bool has_complete = false;   // a complete checkpoint
+    std::uint32_t restarts = 0;  // requeues by sckpt so far
     std::int64_t max_restarts = 0;
 };
 

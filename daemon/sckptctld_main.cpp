@@ -36,7 +36,9 @@ Result<> serve(const Config& config) {
     SCKPT_TRY(make_directories(config.controller.state_directory, 0700));
     SCKPT_ASSIGN(Catalogue catalogue, Catalogue::open(config.controller.state_directory + "/catalogue.sqlite"));
     if (const auto appends = slurm_appends_output(); appends && !*appends)
-        log_warning("JobFileAppend is 0 in slurm.conf: output written before a restart is lost unless jobs use --open-mode=append; set JobFileAppend=1");
+        log_warning(
+            "JobFileAppend is 0 in slurm.conf: output written before a restart is lost unless jobs use --open-mode=append; set "
+            "JobFileAppend=1");
     Controller controller(config, std::move(catalogue));
 
     std::atomic<bool> stopping = false;

@@ -2,19 +2,19 @@
 //
 // sckptd: the node daemon, root. Serves the supervisors of this node on a Unix socket and obeys sckptctld; sckptd(8).
 // This file: options, configuration, the socket, the daemon's life from start to SIGTERM.
-#include <csignal>
-#include <cstdlib>
-#include <filesystem>
-#include <format>
-#include <optional>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <thread>
 #include <unistd.h>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <format>
+#include <optional>
+#include <thread>
 
 #include "common/log.h"
 #include "daemon/daemon_main.h"
@@ -30,7 +30,8 @@ constexpr int kInfoEveryMs = 10'000;
 // One sckptd a node: the lock is held as long as the process lives.
 Result<UniqueFd> take_lock(const std::string& socket_path) {
     SCKPT_ASSIGN(UniqueFd lock, open_file(socket_path + ".lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
-    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return fail(Errc::exists, "another sckptd runs on this node: it holds " + socket_path + ".lock");
+    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+        return fail(Errc::exists, "another sckptd runs on this node: it holds " + socket_path + ".lock");
     return lock;
 }
 

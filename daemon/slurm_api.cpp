@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/slurm_api.h"
 
-#include <cerrno>
-#include <ctime>
-#include <memory>
 #include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
 #include <unistd.h>
+#include <cerrno>
+#include <ctime>
+#include <memory>
 
 namespace sckpt {
 namespace {
@@ -14,7 +14,9 @@ namespace {
 template <auto Free>
 struct Freer {
     template <class T>
-    void operator()(T* p) const { Free(p); }
+    void operator()(T* p) const {
+        Free(p);
+    }
 };
 using JobMessage = std::unique_ptr<job_info_msg_t, Freer<slurm_free_job_info_msg>>;
 using NodeMessage = std::unique_ptr<node_info_msg_t, Freer<slurm_free_node_info_msg>>;
@@ -55,8 +57,8 @@ SlurmJobState base_state(std::uint32_t state) {
 }
 
 std::string state_name(std::uint32_t state) {
-    static constexpr const char* kNames[] = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETED", "CANCELLED", "FAILED",
-                                             "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY"};
+    static constexpr const char* kNames[] = {"PENDING", "RUNNING",   "SUSPENDED", "COMPLETED", "CANCELLED", "FAILED",
+                                             "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE",  "OUT_OF_MEMORY"};
     const std::uint32_t base = state & JOB_STATE_BASE;
     if (state & JOB_COMPLETING) return "COMPLETING";
     return base < std::size(kNames) ? kNames[base] : "UNKNOWN";

@@ -4,10 +4,10 @@
 // of slurm.h. Calls block until slurmctld answers (its MessageTimeout) and may be made from any thread after slurm_start().
 #pragma once
 
+#include <sys/types.h>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <sys/types.h>
 #include <vector>
 
 #include "common/result.h"
@@ -20,29 +20,29 @@ struct SlurmJob {
     std::uint32_t job_id = 0;
     uid_t uid = 0;
     SlurmJobState state{};
-    std::string state_name;           // "RUNNING", as squeue prints it
-    bool completing = false;          // its nodes are not free yet
+    std::string state_name;   // "RUNNING", as squeue prints it
+    bool completing = false;  // its nodes are not free yet
     bool batch = false;
     bool may_requeue = false;
-    bool held = false;                // priority 0
+    bool held = false;  // priority 0
     std::uint32_t restart_count = 0;
     std::int64_t submit_time = 0;
-    std::int64_t begin_time = 0;      // of a pending job: when it may start at the earliest
-    int exit_status = 0;              // as waitpid(2); of an ended job
-    std::string batch_host;           // NodeName that the batch script runs on, "" when none
-    std::vector<std::string> nodes;   // NodeNames
+    std::int64_t begin_time = 0;     // of a pending job: when it may start at the earliest
+    int exit_status = 0;             // as waitpid(2); of an ended job
+    std::string batch_host;          // NodeName that the batch script runs on, "" when none
+    std::vector<std::string> nodes;  // NodeNames
 };
 
-void slurm_start();                                    // once, before the rest
-Result<std::string> slurm_version();                   // of slurmctld: "24.11.5"
-Result<std::vector<SlurmJob>> slurm_jobs();            // all of them
-Result<SlurmJob> slurm_job(std::uint32_t job_id);      // Errc::not_found when Slurm does not know it
+void slurm_start();                                // once, before the rest
+Result<std::string> slurm_version();               // of slurmctld: "24.11.5"
+Result<std::vector<SlurmJob>> slurm_jobs();        // all of them
+Result<SlurmJob> slurm_job(std::uint32_t job_id);  // Errc::not_found when Slurm does not know it
 Result<> slurm_requeue_job(std::uint32_t job_id, bool hold);
-Result<> slurm_start_now(std::uint32_t job_id);        // begin time := now, for a pending job that waits out its 121 s
+Result<> slurm_start_now(std::uint32_t job_id);  // begin time := now, for a pending job that waits out its 121 s
 Result<> slurm_set_admin_comment(std::uint32_t job_id, const std::string& text);
 Result<std::string> slurm_node_address(const std::string& node);  // NodeAddr; Errc::not_found
-Result<uid_t> slurm_user_id();                         // SlurmUser
-Result<bool> slurm_appends_output();                   // JobFileAppend=1: output written before a requeue survives it
-Result<std::string> slurm_local_node_name();           // NodeName of the node whose NodeHostname is this host's name
+Result<uid_t> slurm_user_id();                                    // SlurmUser
+Result<bool> slurm_appends_output();                              // JobFileAppend=1: output written before a requeue survives it
+Result<std::string> slurm_local_node_name();                      // NodeName of the node whose NodeHostname is this host's name
 
 }  // namespace sckpt
