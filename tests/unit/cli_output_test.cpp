@@ -153,7 +153,7 @@ TEST_CASE("show tells everything") {
     job.add_events()->set_text("requeued: its node failed");
     const std::string text = render_job(job, {});
     INFO(text);
-    for (const char* part : {"a-user-with-a-long-name (1000)", "OUT_OF_MEMORY", "15m", "3 of at most 3", "batch script", "/results.dat",
+    for (const char* part : {"a-user-with-a-long-name (1000)", "OUT_OF_MEMORY", "15m", "3 by sckpt after failures, of at most 3", "batch script", "/results.dat",
                              "append", "restored", "requeued: its node failed", "67108863/11/batch"})
         CHECK(text.contains(part));
     CHECK(text.contains(std::string(64, 'a')));
