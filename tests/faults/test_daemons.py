@@ -31,7 +31,7 @@ def test_sckptd_is_killed_during_a_dump(bed):
                   "the dump's checkpoint is dropped")
     reason = job.checkpoints()[dropped]["reason"]
     assert "sckptd on n1 was restarted" in reason and reason in job.show()["last_error"], job.text()
-    assert order.wait(30) != 0 and "an older checkpoint" in order.stdout.read()
+    assert order.wait(30) != 0 and "earlier complete checkpoints" in order.stdout.read()
 
     job.wait_show(lambda show: show.get("node"), "sckpt-run has found the new sckptd")
     again = job.start_create()  # while the old criu still holds the job

@@ -44,7 +44,7 @@ def test_the_fast_tier_is_full(bed):
     with small_file_system(bed, "n1", FAST_TIER, 40):
         job.ready()
         said = refused_create(job)
-        assert "no space left" in said.lower() and "older checkpoint" in said, said
+        assert "no space left" in said.lower() and "earlier complete checkpoints" in said, said
         assert "no space left" in job.show()["last_error"].lower(), job.text()
         assert tools.images(bed, "n1") == [] and tools.traced_or_stopped(bed, "n1") == []
         assert set(job.checkpoints("COMPLETE")) == {first}
