@@ -127,7 +127,7 @@ class Controller {
     void store_done(const std::string& node, const rpc::StoreDone& done);
     void restore_done(const std::string& node, const rpc::RestoreDone& done);
     void removed(const rpc::Removed& removed);
-    void resumed(const JobRow& job, std::uint32_t number);
+    void resumed(RowId job, std::uint32_t number);
     void record_restart(RowId job, const RestartRow& restart);
     bool drain_is_near(const JobRow& job);
     Result<SlurmJob> verify_task(const std::string& node, const rpc::Task& task);

@@ -134,7 +134,7 @@ void Controller::task_started(const std::string& node, const rpc::Task& task) {
         const ResumeSession& last = session->second;
         if (last.restart_count == task.restart_count() && last.number != 0) {
             if (!last.reported) record_restart(job->id, {unix_now(), last.restart_count, last.number, node, "restored", 0});
-            resumed(*job, last.number);
+            resumed(job->id, last.number);
         }
         resumes_.erase(session);
     }
@@ -153,8 +153,8 @@ void Controller::task_ended(const std::string& node, const rpc::Task& task) {
 }
 
 // The job goes on from `number`: what was made after it belongs to a course of events that did not happen.
-void Controller::resumed(const JobRow& job, std::uint32_t number) {
-    const auto rows = catalogue_.checkpoints(job.id);
+void Controller::resumed(RowId job, std::uint32_t number) {
+    const auto rows = catalogue_.checkpoints(job);
     if (!rows) return log_error("catalogue: {}", rows.error().text);
     for (const CheckpointRow& row : *rows)
         if (row.number > number && row.state == CheckpointState::complete)
@@ -343,9 +343,7 @@ void Controller::restore_done(const std::string& node, const rpc::RestoreDone& d
     }
     if (done.ok()) {
         // At once, not when the task reports: a sckptctld that is killed in between must not restore what belongs to the other history.
-        const auto jobs = catalogue_.jobs(true);
-        const auto job = jobs ? std::ranges::find(*jobs, checkpoint.job, &JobRow::id) : std::vector<JobRow>::const_iterator();
-        if (jobs && job != jobs->end()) resumed(*job, checkpoint.number);
+        resumed(checkpoint.job, checkpoint.number);
     } else {
         restart.outcome = "failed: " + done.error();
         const std::string text = std::format("restart from checkpoint {} on {}: {}", checkpoint.number, node, done.error());
