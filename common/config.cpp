@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <yaml.h>
 
+#include "common/bytes.h"
 #include "common/fd.h"
 #include "common/interval.h"
 
@@ -28,19 +29,21 @@ namespace {
 
 // ---- what may stand in the file ----
 
-enum class Kind { count, time, path, host, names };
-using Target = std::variant<std::string*, int*, std::int64_t*, std::vector<std::string>*>;
+enum class Kind { count, time, size, path, host, user, names };
+using Target = std::variant<std::string*, int*, std::int64_t*, std::uint64_t*, std::vector<std::string>*>;
 
 struct Field {
     std::string_view section, key;
     Kind kind;
-    std::int64_t low, high;  // count: its bounds; time: in seconds; path, host: of its length
+    std::int64_t low, high;  // count: its bounds; time: in seconds; size: in bytes; path, host, user: of its length
     Target (*target)(Config&);
     bool required = false;
 };
 
 constexpr std::int64_t kHour = 3600, kDay = 86400;
+constexpr std::int64_t kAgeMax = 3660 * kDay;
 constexpr std::int64_t kPathMax = 1024;    // leaves room for what is made below it
+constexpr std::int64_t kSizeMax = std::int64_t{1} << 60;
 constexpr std::int64_t kSocketMax = 107;   // sun_path of unix(7), with its NUL
 
 constexpr std::array kFields = {
@@ -52,17 +55,36 @@ constexpr std::array kFields = {
     Field{"controller", "poll_interval", Kind::time, 1, kHour, [](Config& c) -> Target { return &c.controller.poll_seconds; }},
     Field{"node", "socket", Kind::path, 1, kSocketMax, [](Config& c) -> Target { return &c.node.socket; }},
     Field{"node", "fast_tier", Kind::path, 1, kPathMax, [](Config& c) -> Target { return &c.node.fast_tier; }},
+    Field{"node", "fast_tier_size", Kind::size, 1 << 20, kSizeMax, [](Config& c) -> Target { return &c.node.fast_tier_bytes; }},
     Field{"node", "criu", Kind::path, 1, kPathMax, [](Config& c) -> Target { return &c.node.criu; }},
     Field{"node", "dump_timeout", Kind::time, 1, kDay, [](Config& c) -> Target { return &c.node.dump_timeout_seconds; }},
     Field{"node", "restore_timeout", Kind::time, 1, kDay, [](Config& c) -> Target { return &c.node.restore_timeout_seconds; }},
     Field{"node", "controller_wait", Kind::time, 1, 30 * kDay,
           [](Config& c) -> Target { return &c.node.controller_wait_seconds; }},
     Field{"store", "directory", Kind::path, 1, kPathMax, [](Config& c) -> Target { return &c.store.directory; }, true},
+    Field{"store", "user", Kind::user, 1, 256, [](Config& c) -> Target { return &c.store.user; }},
+    Field{"store", "key", Kind::path, 1, kPathMax, [](Config& c) -> Target { return &c.store.key; }},
+    Field{"store", "timeout", Kind::time, 1, kDay, [](Config& c) -> Target { return &c.store.timeout_seconds; }},
+    Field{"drain", "streams", Kind::count, 1, 64, [](Config& c) -> Target { return &c.drain.streams; }},
+    Field{"drain", "threads", Kind::count, 1, 64, [](Config& c) -> Target { return &c.drain.threads; }},
+    Field{"drain", "bandwidth", Kind::size, 0, kSizeMax, [](Config& c) -> Target { return &c.drain.bandwidth; }},
+    Field{"drain", "cluster_streams", Kind::count, 1, 100'000, [](Config& c) -> Target { return &c.drain.cluster_streams; }},
+    Field{"drain", "cluster_bandwidth", Kind::size, 0, kSizeMax, [](Config& c) -> Target { return &c.drain.cluster_bandwidth; }},
     Field{"policy", "interval", Kind::time, kMinIntervalSeconds, kMaxIntervalSeconds,
           [](Config& c) -> Target { return &c.policy.interval_seconds; }},
     Field{"policy", "max_restarts", Kind::count, 0, 1000, [](Config& c) -> Target { return &c.policy.max_restarts; }},
-    Field{"policy", "keep", Kind::count, 1, 100, [](Config& c) -> Target { return &c.policy.keep; }},
-    Field{"policy", "keep_failed", Kind::time, 60, 366 * kDay, [](Config& c) -> Target { return &c.policy.keep_failed_seconds; }},
+    Field{"retention", "keep", Kind::count, 1, 100, [](Config& c) -> Target { return &c.retention.keep; }},
+    Field{"retention", "keep_success", Kind::time, 0, kAgeMax,
+          [](Config& c) -> Target { return &c.retention.keep_success_seconds; }},
+    Field{"retention", "keep_failed", Kind::time, 0, kAgeMax,
+          [](Config& c) -> Target { return &c.retention.keep_failed_seconds; }},
+    Field{"retention", "max_age", Kind::time, 0, kAgeMax, [](Config& c) -> Target { return &c.retention.max_age_seconds; }},
+    Field{"retention", "max_size", Kind::size, 0, kSizeMax, [](Config& c) -> Target { return &c.retention.max_size; }},
+    Field{"retention", "user_quota", Kind::size, 0, kSizeMax, [](Config& c) -> Target { return &c.retention.user_quota; }},
+    Field{"retention", "account_quota", Kind::size, 0, kSizeMax, [](Config& c) -> Target { return &c.retention.account_quota; }},
+    Field{"retention", "interval", Kind::time, 1, 30 * kDay, [](Config& c) -> Target { return &c.retention.interval_seconds; }},
+    Field{"retention", "backup_interval", Kind::time, 1, 30 * kDay,
+          [](Config& c) -> Target { return &c.retention.backup_interval_seconds; }},
 };
 
 std::string full_name(const Field& field) { return std::format("{}.{}", field.section, field.key); }
@@ -91,10 +113,20 @@ Result<std::int64_t> parse_count(const std::string& text, std::int64_t low, std:
 Result<std::int64_t> parse_time(const std::string& text, std::int64_t low, std::int64_t high) {
     if (!text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; }))
         return fail(Errc::invalid, std::format("\"{}\" has no unit; write for example \"15m\" or \"30s\"", text));
-    SCKPT_ASSIGN(const std::int64_t seconds, parse_seconds(text));
+    const bool none = text == "0s" || text == "0m" || text == "0h" || text == "0d";  // no time at all to --ckpt
+    SCKPT_ASSIGN(const std::int64_t seconds, none ? Result<std::int64_t>(0) : parse_seconds(text));
     if (seconds < low || seconds > high)
         return fail(Errc::invalid, std::format("\"{}\" is not from {} to {}", text, format_seconds(low), format_seconds(high)));
     return seconds;
+}
+
+// "512M", "16G", "1.5T" with powers of 1024, as Slurm's --mem has them; "0" where no limit may be asked for.
+Result<std::uint64_t> parse_size(const std::string& text, std::int64_t low, std::int64_t high) {
+    SCKPT_ASSIGN(const std::uint64_t bytes, parse_bytes(text));
+    if (std::cmp_less(bytes, low) || std::cmp_greater(bytes, high))
+        return fail(Errc::invalid, std::format("\"{}\" is not from {} to {}", text, format_bytes(static_cast<std::uint64_t>(low)),
+                                               format_bytes(static_cast<std::uint64_t>(high))));
+    return bytes;
 }
 
 Result<std::string> parse_path(const std::string& text, std::int64_t high) {
@@ -117,6 +149,12 @@ Result<std::string> parse_name(const std::string& text, std::string_view what, s
     return text;
 }
 
+template <class T>
+Result<> put(const Target& target, Result<T> value) {
+    SCKPT_ASSIGN(*std::get<T*>(target), std::move(value));
+    return {};
+}
+
 Result<> set_scalar(const Field& field, const std::string& text, Config& config) {
     const Target target = field.target(config);
     switch (field.kind) {
@@ -126,12 +164,11 @@ Result<> set_scalar(const Field& field, const std::string& text, Config& config)
             else *std::get<std::int64_t*>(target) = value;
             return {};
         }
-        case Kind::time: { SCKPT_ASSIGN(*std::get<std::int64_t*>(target), parse_time(text, field.low, field.high)); return {}; }
-        case Kind::path: { SCKPT_ASSIGN(*std::get<std::string*>(target), parse_path(text, field.high)); return {}; }
-        case Kind::host: {
-            SCKPT_ASSIGN(*std::get<std::string*>(target), parse_name(text, "a host name or an address", ".:-_", field.high));
-            return {};
-        }
+        case Kind::time: return put<std::int64_t>(target, parse_time(text, field.low, field.high));
+        case Kind::size: return put<std::uint64_t>(target, parse_size(text, field.low, field.high));
+        case Kind::path: return put<std::string>(target, parse_path(text, field.high));
+        case Kind::host: return put<std::string>(target, parse_name(text, "a host name or an address", ".:-_", field.high));
+        case Kind::user: return put<std::string>(target, parse_name(text, "a user's name", "._-", field.high));
         case Kind::names: return fail(Errc::invalid, "a list is wanted here, for example [root, slurm]");
     }
     return fail(Errc::internal, "a kind of value that is not known");
@@ -279,7 +316,7 @@ Result<Config> Reader::read() {
     if (event.type() == YAML_DOCUMENT_START_EVENT) {
         SCKPT_ASSIGN(event, next());
         if (event.type() != YAML_MAPPING_START_EVENT)
-            return wrong(event.line(), "", "sections (controller:, node:, store:, policy:) are wanted here");
+            return wrong(event.line(), "", "sections (controller:, node:, store:, drain:, policy:, retention:) are wanted here");
         SCKPT_TRY(sections());
         SCKPT_ASSIGN(event, next());  // the end of the document
         SCKPT_ASSIGN(event, next());

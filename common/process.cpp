@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Children. The daemons have many threads: between fork and exec there are only async-signal-safe calls, so everything that the
-// child needs is made before the fork. _Fork(3), not fork(3): the handlers that libraries leave with pthread_atfork(3) have no
-// business in a child that only execs.
+// Children. The daemons have many threads: between clone and exec there are only async-signal-safe calls, so everything that the
+// child needs is made before. clone3(2) itself, not fork(3): the handlers that libraries leave with pthread_atfork(3) have no
+// business in a child that only execs, and fork cannot make a PID namespace. What changes credentials is called by syscall(2) as well:
+// glibc's wrappers would have every thread follow, and the child has one.
 #include "common/process.h"
 
 #include <algorithm>
@@ -14,7 +15,14 @@
 #include <tuple>
 
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/ioprio.h>
+#include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,18 +45,21 @@ std::string ExitStatus::text() const {
 
 namespace {
 
-// What went wrong in the child before its program ran; sent through a pipe that a successful exec closes.
-struct ChildFailure {
-    enum class Step : int { descriptors, directory, exec } step;
+// What the child tells before its program runs, through a socket that a successful exec closes: what went wrong, or `tied`, which
+// waits for an answer.
+struct ChildReport {
+    enum class Step : int { descriptors, directory, user, tie, tied, exec } step;
     int error;
 };
+using Step = ChildReport::Step;
 
 // Everything that the child needs, made by the parent.
 struct Prepared {
     std::vector<char*> argv, environment;
     std::vector<UniqueFd> copies;              // above all of the child's numbers, so that no dup2 overwrites one still needed
     std::vector<std::pair<int, int>> placing;  // (copy, the child's number)
-    UniqueFd failures_in, failures_out;
+    UniqueFd reports_in, reports_out;
+    int floor = STDERR_FILENO + 1;             // the child's numbers are below it, everything else that it needs is not
 };
 
 Result<UniqueFd> copy_above(int fd, int floor) {
@@ -73,34 +84,37 @@ Result<> check_options(const SpawnOptions& options) {
         if (ours < 0 || target < 0 || !targets.insert(target).second)
             return fail(Errc::internal,
                         std::format("start {}: descriptor {} for {} makes no sense", options.argv[0], ours, target));
+    if (options.user && (options.user->uid == 0 || options.user->uid == uid_t(-1) || options.user->gid == gid_t(-1)))
+        return fail(Errc::internal, std::format("start {}: as user {} and group {}", options.argv[0], options.user->uid, options.user->gid));
     return {};
 }
 
 Result<Prepared> prepare(const SpawnOptions& options) {
     Prepared prepared{pointers(options.argv), pointers(options.environment), {}, {}, {}, {}};
-    int floor = STDERR_FILENO + 1;
-    for (const auto& [ours, target] : options.descriptors) floor = std::max(floor, target + 1);
+    for (const auto& [ours, target] : options.descriptors) prepared.floor = std::max(prepared.floor, target + 1);
     SCKPT_ASSIGN(UniqueFd null, open_file("/dev/null", O_RDWR));
     auto wanted = options.descriptors;
     for (int standard = 0; standard <= STDERR_FILENO; ++standard)
         if (!std::ranges::contains(wanted | std::views::values, standard)) wanted.emplace_back(null.get(), standard);
     for (const auto& [ours, target] : wanted) {
-        SCKPT_ASSIGN(UniqueFd copy, copy_above(ours, floor));
+        SCKPT_ASSIGN(UniqueFd copy, copy_above(ours, prepared.floor));
         prepared.placing.emplace_back(copy.get(), target);
         prepared.copies.push_back(std::move(copy));
     }
     std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno("make a pipe");
-    prepared.failures_in.reset(ends[0]);
-    const UniqueFd write_end(ends[1]);
-    SCKPT_ASSIGN(prepared.failures_out, copy_above(write_end.get(), floor));
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) return fail_errno("make a socket pair");
+    prepared.reports_in.reset(ends[0]);
+    const UniqueFd childs_end(ends[1]);
+    SCKPT_ASSIGN(prepared.reports_out, copy_above(childs_end.get(), prepared.floor));
     return prepared;
 }
 
-[[noreturn]] void report_failure(int pipe, ChildFailure::Step step) {
-    const ChildFailure failure{step, errno};
-    const ssize_t written = ::write(pipe, &failure, sizeof failure);
-    ::_exit(written == sizeof failure ? 127 : 126);
+// ---- in the child ----
+
+[[noreturn]] void report_failure(int socket, Step step) {
+    const ChildReport report{step, errno};
+    const ssize_t sent = ::send(socket, &report, sizeof report, MSG_NOSIGNAL);
+    ::_exit(sent == sizeof report ? 127 : 126);
 }
 
 // Every signal back to its default (KILL and STOP refuse, which is fine). The system call itself, with the kernel's struct of
@@ -111,49 +125,111 @@ void reset_dispositions() {
     for (int signal = 1; signal < NSIG; ++signal) ::syscall(SYS_rt_sigaction, signal, normal.data(), nullptr, kKernelSetSize);
 }
 
-// The child, up to its program. All signals are blocked when it begins: no handler of the daemon may run here.
-[[noreturn]] void run_child(const Prepared& prepared, const char* directory) {
-    const int pipe = prepared.failures_out.get();
-    reset_dispositions();
-    if (::close_range(0, ~0U, CLOSE_RANGE_CLOEXEC) != 0) report_failure(pipe, ChildFailure::Step::descriptors);
+// Becomes the user for good. The bounding set needs CAP_SETPCAP, which a container may lack; no_new_privs alone is enough.
+bool become(const UserIds& user) {
+    for (unsigned long capability = 0; ::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0; ++capability) {
+    }
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    const std::array<__user_cap_data_struct, 2> none{};
+    return ::syscall(SYS_setgroups, 0, nullptr) == 0 && ::syscall(SYS_setresgid, user.gid, user.gid, user.gid) == 0 &&
+           ::syscall(SYS_setresuid, user.uid, user.uid, user.uid) == 0 && ::syscall(SYS_capset, &header, none.data()) == 0 &&
+           ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+}
+
+// Scheduling classes are a courtesy: where a container forbids them the child works all the same.
+void be_idle() {
+    const sched_param none{};
+    ::syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &none);
+    ::syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+}
+
+// Puts the descriptors in their places and closes all others, at once and not at the exec: a copy of another child's socket must not
+// keep that child waiting.
+bool place_descriptors(const Prepared& prepared) {
     for (const auto& [copy, target] : prepared.placing)
-        if (::dup2(copy, target) < 0) report_failure(pipe, ChildFailure::Step::descriptors);
-    if (::chdir(directory) != 0) report_failure(pipe, ChildFailure::Step::directory);
+        if (::dup2(copy, target) < 0) return false;
+    for (int number = 0; number < prepared.floor; ++number) {
+        const auto is_this = [number](const auto& place) { return place.second == number; };
+        if (std::ranges::none_of(prepared.placing, is_this)) ::close(number);
+    }
+    const auto first = static_cast<unsigned>(prepared.floor), kept = static_cast<unsigned>(prepared.reports_out.get());
+    return (kept == first || ::close_range(first, kept - 1, 0) == 0) && ::close_range(kept + 1, ~0U, 0) == 0;
+}
+
+// The kernel's word counts from now on; a caller that ended before would never be noticed. So the caller is asked: its answer comes
+// from the very thread, and if that is gone there is nothing to read. getppid(2) cannot tell in another PID namespace.
+void tie_to_caller(int socket) {
+    if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) report_failure(socket, Step::tie);
+    const ChildReport report{Step::tied, 0};
+    char answer = 0;
+    if (::send(socket, &report, sizeof report, MSG_NOSIGNAL) != sizeof report || ::read(socket, &answer, 1) != 1) ::_exit(126);
+}
+
+// The child, up to its program. All signals are blocked when it begins: no handler of the daemon may run here. The tie comes after the
+// change of user, which would undo it.
+[[noreturn]] void run_child(const Prepared& prepared, const SpawnOptions& options) {
+    const int socket = prepared.reports_out.get();
+    const rlimit no_core{0, 0};
+    reset_dispositions();
+    if (!place_descriptors(prepared)) report_failure(socket, Step::descriptors);
+    if (::chdir(options.working_directory.c_str()) != 0) report_failure(socket, Step::directory);
+    if (options.idle) be_idle();
+    if (options.no_core && ::setrlimit(RLIMIT_CORE, &no_core) != 0) report_failure(socket, Step::user);
+    if (options.user && !become(*options.user)) report_failure(socket, Step::user);
+    if (options.dies_with_caller) tie_to_caller(socket);
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::execve(prepared.argv[0], prepared.argv.data(), prepared.environment.data());
-    report_failure(pipe, ChildFailure::Step::exec);
+    report_failure(socket, Step::exec);
 }
 
-pid_t fork_with_signals_blocked(const Prepared& prepared, const char* directory) {
+// ---- in the caller ----
+
+pid_t clone_with_signals_blocked(const Prepared& prepared, const SpawnOptions& options) {
     sigset_t all, before;
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    const pid_t pid = ::_Fork();
-    if (pid == 0) run_child(prepared, directory);
+    clone_args how{};
+    how.flags = options.own_pid_namespace ? CLONE_NEWPID : 0;
+    how.exit_signal = SIGCHLD;
+    const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &how, sizeof how));
+    if (pid == 0) run_child(prepared, options);
     const int error = errno;
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     errno = error;
     return pid;
 }
 
-// Waits for the exec. An error is the child's word why there was none.
-Result<> wait_for_exec(int pipe, const SpawnOptions& options) {
-    ChildFailure failure{};
+// The next report of the child; none: its program runs.
+Result<std::optional<ChildReport>> next_report(int socket, const std::string& program) {
+    ChildReport report{};
     ssize_t n = -1;
-    do n = ::read(pipe, &failure, sizeof failure);
+    do n = ::read(socket, &report, sizeof report);
     while (n < 0 && errno == EINTR);
-    if (n == 0) return {};
+    if (n == 0) return std::nullopt;
+    if (n != sizeof report) return fail(Errc::internal, "start " + program + ": its start-up report cannot be read");
+    return report;
+}
+
+// Waits for the exec. An error is the child's word why there was none.
+Result<> wait_for_exec(int socket, const SpawnOptions& options) {
     const std::string& program = options.argv[0];
-    if (n != sizeof failure) return fail(Errc::internal, "start " + program + ": its start-up report cannot be read");
-    switch (failure.step) {
-        case ChildFailure::Step::descriptors: return fail_errno("start " + program + ": place its descriptors", failure.error);
-        case ChildFailure::Step::directory:
-            return fail_errno("start " + program + " in " + options.working_directory, failure.error);
-        case ChildFailure::Step::exec: break;
+    SCKPT_ASSIGN(auto report, next_report(socket, program));
+    if (report && report->step == Step::tied) {
+        if (::send(socket, "", 1, MSG_NOSIGNAL) != 1) return fail_errno("start " + program + ": it ended before its program ran");
+        SCKPT_ASSIGN(report, next_report(socket, program));
     }
-    return fail_errno("start " + program, failure.error);
+    if (!report) return {};
+    switch (report->step) {
+        case Step::descriptors: return fail_errno("start " + program + ": place its descriptors", report->error);
+        case Step::directory: return fail_errno("start " + program + " in " + options.working_directory, report->error);
+        case Step::user: return fail_errno("start " + program + ": give up privileges", report->error);
+        case Step::tie: return fail_errno("start " + program + ": let it end with its caller", report->error);
+        case Step::tied:
+        case Step::exec: break;
+    }
+    return fail_errno("start " + program, report->error);
 }
 
 Result<int> reap(pid_t pid) {
@@ -170,9 +246,9 @@ Result<int> reap(pid_t pid) {
 Result<ChildProcess> ChildProcess::spawn(const SpawnOptions& options) {
     SCKPT_TRY(check_options(options));
     SCKPT_ASSIGN(Prepared prepared, prepare(options));
-    const pid_t pid = fork_with_signals_blocked(prepared, options.working_directory.c_str());
-    if (pid < 0) return fail_errno("start " + options.argv[0] + ": fork");
-    prepared.failures_out.reset();
+    const pid_t pid = clone_with_signals_blocked(prepared, options);
+    if (pid < 0) return fail_errno("start " + options.argv[0] + ": clone");
+    prepared.reports_out.reset();
     // Close-on-exec by itself. The child is not reaped yet, so the number is still its own.
     UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     if (!pidfd) {
@@ -182,7 +258,7 @@ Result<ChildProcess> ChildProcess::spawn(const SpawnOptions& options) {
         return fail_errno("start " + options.argv[0] + ": pidfd_open", error);
     }
     ChildProcess child(pid, std::move(pidfd));
-    SCKPT_TRY(wait_for_exec(prepared.failures_in.get(), options));  // on failure the destructor reaps
+    SCKPT_TRY(wait_for_exec(prepared.reports_in.get(), options));  // on failure the destructor reaps
     return child;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <sys/types.h>
 #include <utility>
@@ -22,11 +23,23 @@ struct ExitStatus {
     std::string text() const;  // "exit code 1", "killed by SIGKILL (9)"
 };
 
+struct UserIds {
+    uid_t uid = 0;
+    gid_t gid = 0;
+};
+
 struct SpawnOptions {
     std::vector<std::string> argv;                  // argv[0] is an absolute path
     std::vector<std::string> environment;           // "NAME=value"; nothing is inherited
     std::vector<std::pair<int, int>> descriptors;   // (ours, the child's number); 0, 1, 2 not named here are /dev/null, all else is closed
     std::string working_directory = "/";
+    std::optional<UserIds> user;     // becomes this user, never root: no other group, no capability, none to be had (no_new_privs, bounding set)
+    bool own_pid_namespace = false;  // it is the first process of one: whatever it started ends with it, and it can signal nobody else
+    // SIGKILL when the *thread* that called spawn() ends (PR_SET_PDEATHSIG), and so when this process does, however it ends. Only for a
+    // caller that stays in that thread until the child has ended or was killed.
+    bool dies_with_caller = false;
+    bool idle = false;               // idle CPU and I/O scheduling classes, where the system lets it
+    bool no_core = false;            // never leaves a core file: its memory has what belongs to users
 };
 
 class ChildProcess {

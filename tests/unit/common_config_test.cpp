@@ -75,15 +75,31 @@ controller:
 node:
   socket: /run/other/s.sock
   fast_tier: /run/other/images
+  fast_tier_size: 1.5G
   criu: /opt/criu/sbin/criu
   dump_timeout: 10m
   restore_timeout: 0:45
   controller_wait: 1h
-store: {directory: /shared/x}
+store: {directory: /shared/x, user: images, key: /etc/other.key, timeout: 90s}
+drain:
+  streams: 3
+  threads: 4
+  bandwidth: 100M
+  cluster_streams: 500
+  cluster_bandwidth: 0
 policy:
   interval: 1-02:00:00
   max_restarts: 0
+retention:
   keep: 7
+  keep_success: 2h
+  keep_failed: 0s
+  max_age: 30d
+  max_size: 10T
+  user_quota: 500G
+  account_quota: 2T
+  interval: 5m
+  backup_interval: 30m
 )").load();
     REQUIRE(config.has_value());
     CHECK(config->controller.host == "ctl-1.example.org");
@@ -100,7 +116,32 @@ policy:
     CHECK(config->store.directory == "/shared/x");
     CHECK(config->policy.interval_seconds == 93600);
     CHECK(config->policy.max_restarts == 0);
-    CHECK(config->policy.keep == 7);
+    CHECK(config->node.fast_tier_bytes == 3ull << 29);
+    CHECK(config->store.user == "images");
+    CHECK(config->store.key == "/etc/other.key");
+    CHECK(config->store.timeout_seconds == 90);
+    CHECK(config->drain.streams == 3);
+    CHECK(config->drain.threads == 4);
+    CHECK(config->drain.bandwidth == 100u << 20);
+    CHECK(config->drain.cluster_streams == 500);
+    CHECK(config->drain.cluster_bandwidth == 0);
+    CHECK(config->retention.keep == 7);
+    CHECK(config->retention.keep_success_seconds == 7200);
+    CHECK(config->retention.keep_failed_seconds == 0);
+    CHECK(config->retention.max_age_seconds == 30 * 86400);
+    CHECK(config->retention.max_size == 10ull << 40);
+    CHECK(config->retention.user_quota == 500ull << 30);
+    CHECK(config->retention.account_quota == 2ull << 40);
+    CHECK(config->retention.interval_seconds == 300);
+    CHECK(config->retention.backup_interval_seconds == 1800);
+}
+
+TEST_CASE("no limit is written as 0") {
+    const auto config = ConfigFile(kLeast + "drain: {bandwidth: 0}\nretention: {keep_success: 0s, max_age: 0s, max_size: 0, user_quota: 0}\n").load();
+    INFO((config ? "" : config.error().text));
+    REQUIRE(config.has_value());
+    CHECK(config->retention.keep_success_seconds == 0);
+    CHECK(config->retention.max_size == 0);
 }
 
 TEST_CASE("a section may be empty, a list too, and addresses are hosts") {
@@ -119,16 +160,41 @@ TEST_CASE("the example of the documentation is right") {
     REQUIRE(config.has_value());
     const Config defaults;  // what it shows for every other key is the default
     CHECK(config->controller.port == defaults.controller.port);
+    CHECK(config->controller.state_directory == defaults.controller.state_directory);
+    CHECK(config->controller.poll_seconds == defaults.controller.poll_seconds);
+    CHECK(config->node.socket == defaults.node.socket);
+    CHECK(config->node.fast_tier == defaults.node.fast_tier);
+    CHECK(config->node.fast_tier_bytes == defaults.node.fast_tier_bytes);
+    CHECK(config->node.criu == defaults.node.criu);
+    CHECK(config->node.dump_timeout_seconds == defaults.node.dump_timeout_seconds);
+    CHECK(config->node.restore_timeout_seconds == defaults.node.restore_timeout_seconds);
     CHECK(config->node.controller_wait_seconds == defaults.node.controller_wait_seconds);
+    CHECK(config->store.user == defaults.store.user);
+    CHECK(config->store.key == defaults.store.key);
+    CHECK(config->store.timeout_seconds == defaults.store.timeout_seconds);
+    CHECK(config->drain.streams == defaults.drain.streams);
+    CHECK(config->drain.threads == defaults.drain.threads);
+    CHECK(config->drain.bandwidth == defaults.drain.bandwidth);
+    CHECK(config->drain.cluster_streams == defaults.drain.cluster_streams);
+    CHECK(config->drain.cluster_bandwidth == defaults.drain.cluster_bandwidth);
     CHECK(config->policy.interval_seconds == defaults.policy.interval_seconds);
-    CHECK(config->policy.keep == defaults.policy.keep);
+    CHECK(config->policy.max_restarts == defaults.policy.max_restarts);
+    CHECK(config->retention.keep == defaults.retention.keep);
+    CHECK(config->retention.keep_success_seconds == defaults.retention.keep_success_seconds);
+    CHECK(config->retention.keep_failed_seconds == defaults.retention.keep_failed_seconds);
+    CHECK(config->retention.max_age_seconds == defaults.retention.max_age_seconds);
+    CHECK(config->retention.max_size == defaults.retention.max_size);
+    CHECK(config->retention.user_quota == defaults.retention.user_quota);
+    CHECK(config->retention.account_quota == defaults.retention.account_quota);
+    CHECK(config->retention.interval_seconds == defaults.retention.interval_seconds);
+    CHECK(config->retention.backup_interval_seconds == defaults.retention.backup_interval_seconds);
 }
 
 TEST_CASE("unknown and repeated keys are refused with file, line and key") {
     const Bad cases[] = {
-        {kLeast + "policy:\n  intervall: 15m\n", "sckpt.yaml:6: policy.intervall: unknown key; known here: interval, keep, keep_failed, max_restarts"},
-        {kLeast + "polisy:\n  interval: 15m\n", "sckpt.yaml:5: polisy: unknown section; known: controller, node, policy, store"},
-        {kLeast + "policy:\n  keep: 2\n  keep: 3\n", "sckpt.yaml:7: policy.keep: given twice"},
+        {kLeast + "policy:\n  intervall: 15m\n", "sckpt.yaml:6: policy.intervall: unknown key; known here: interval, max_restarts"},
+        {kLeast + "polisy:\n  interval: 15m\n", "sckpt.yaml:5: polisy: unknown section; known: controller, drain, node, policy, retention, store"},
+        {kLeast + "retention:\n  keep: 2\n  keep: 3\n", "sckpt.yaml:7: retention.keep: given twice"},
         {kLeast + "store:\n  directory: /other\n", "sckpt.yaml:5: store: given twice"},
         {kLeast + "policy:\n  <<: {keep: 2}\n", "policy.<<: unknown key"},
     };
@@ -149,11 +215,11 @@ TEST_CASE("a file of another structure is refused") {
         {"controller: [a]\n", "controller: keys with values are wanted"},
         {"? [a]\n: b\n", "a section's name must be a plain word"},
         {"policy:\n  ? {a: b}\n  : c\n", "policy: a key must be a plain word"},
-        {kLeast + "policy:\n  keep: [2]\n", "sckpt.yaml:6: policy.keep: a single value is wanted"},
-        {kLeast + "policy:\n  keep: {a: 2}\n", "policy.keep: a single value is wanted"},
+        {kLeast + "retention:\n  keep: [2]\n", "sckpt.yaml:6: retention.keep: a single value is wanted"},
+        {kLeast + "retention:\n  keep: {a: 2}\n", "retention.keep: a single value is wanted"},
         {"controller:\n  operators: root\n", "controller.operators: a list is wanted"},
         {"controller:\n  operators: [[root]]\n", "controller.operators: a list of plain names"},
-        {kLeast + "policy:\n  keep:\n", "sckpt.yaml:6: policy.keep: the value is missing"},
+        {kLeast + "retention:\n  keep:\n", "sckpt.yaml:6: retention.keep: the value is missing"},
         {kLeast + "---\npolicy:\n", "sckpt.yaml:5: a second document"},
         {"controller:\n  host: &a ctl\n", "sckpt.yaml:2: anchors are not accepted"},
         {"controller: &a\n  host: ctl\n", "anchors are not accepted"},
@@ -174,10 +240,10 @@ TEST_CASE("values out of bounds or of another kind are refused") {
         {"policy:\n  interval: 367d\n", "is not from 1s to 366d"},
         {"policy:\n  interval: soon\n", "policy.interval: \"soon\" is not a time"},
         {"policy:\n  interval: -5m\n", "policy.interval"},
-        {"policy:\n  keep: 0\n", "policy.keep: \"0\" is not a whole number from 1 to 100"},
-        {"policy:\n  keep: 101\n", "policy.keep"},
-        {"policy:\n  keep: 2.5\n", "policy.keep"},
-        {"policy:\n  keep: two\n", "policy.keep"},
+        {"retention:\n  keep: 0\n", "retention.keep: \"0\" is not a whole number from 1 to 100"},
+        {"retention:\n  keep: 101\n", "retention.keep"},
+        {"retention:\n  keep: 2.5\n", "retention.keep"},
+        {"retention:\n  keep: two\n", "retention.keep"},
         {"policy:\n  max_restarts: -1\n", "policy.max_restarts"},
         {"policy:\n  max_restarts: 99999999999999999999\n", "policy.max_restarts"},
         {"controller:\n  port: 0\n", "controller.port: \"0\" is not a whole number from 1 to 65535"},
@@ -197,6 +263,16 @@ TEST_CASE("values out of bounds or of another kind are refused") {
         {"node:\n  socket: /" + std::string(107, 's') + "\n", "node.socket: the path is longer than 107 bytes"},
         {"node:\n  dump_timeout: 2d\n", "node.dump_timeout"},
         {"store:\n  directory: ''\n", "store.directory"},
+        {"store:\n  user: 'a b'\n", "store.user: \"a b\" is not a user's name"},
+        {"store:\n  key: sckpt.key\n", "store.key: \"sckpt.key\" is not an absolute path"},
+        {"node:\n  fast_tier_size: 1K\n", "node.fast_tier_size: \"1K\" is not from 1.0 MiB to 1024.0 PiB"},
+        {"node:\n  fast_tier_size: half\n", "node.fast_tier_size: \"half\" is no size"},
+        {"drain:\n  bandwidth: 1e9\n", "drain.bandwidth: \"1e9\" is no size"},
+        {"drain:\n  bandwidth: -1\n", "drain.bandwidth"},
+        {"drain:\n  streams: 0\n", "drain.streams: \"0\" is not a whole number from 1 to 64"},
+        {"retention:\n  keep_success: 0\n", "retention.keep_success: \"0\" has no unit"},
+        {"retention:\n  interval: 0s\n", "retention.interval: \"0s\" is not from 1s to 30d"},
+        {"retention:\n  max_size: 2E\n", "retention.max_size"},
     };
     for (const Bad& bad : cases) check_refused(bad);
 }

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -171,6 +172,77 @@ TEST_CASE("children are started from many threads at once") {
             });
     }
     CHECK(good == 80);
+}
+
+TEST_CASE("a child of another user has no privilege, and no way to one") {
+    if (::geteuid() != 0) SKIP("needs root");
+    SpawnOptions options{.argv = {"/bin/grep", "-E", "^(Uid|Gid|Groups|Cap...|NoNewPrivs):", "/proc/self/status"}};
+    options.user = UserIds{4711, 4712};
+    const std::string status = output_of(options);
+    CHECK(status.contains("Uid:\t4711\t4711\t4711\t4711\n"));
+    CHECK(status.contains("Gid:\t4712\t4712\t4712\t4712\n"));
+    CHECK(status.contains("Groups:\t \n"));
+    for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"})
+        CHECK(status.contains(std::string(set) + ":\t0000000000000000\n"));
+    CHECK(status.contains("NoNewPrivs:\t1\n"));
+    options.user = UserIds{0, 0};
+    CHECK(ChildProcess::spawn(options).error().code == Errc::internal);
+    CHECK(::getuid() == 0);
+}
+
+TEST_CASE("a child can be made idle, and without core files") {
+    SpawnOptions options = shell("chrt -p $$; ionice; ulimit -Hc");
+    options.idle = options.no_core = true;
+    const std::string text = output_of(options);
+    CHECK(text.contains("SCHED_IDLE\n"));
+    CHECK(text.ends_with("idle\n0\n"));
+}
+
+TEST_CASE("with a child of a PID namespace of its own ends all that it started") {
+    if (::geteuid() != 0) SKIP("needs root");
+    Pipe pipe;
+    SpawnOptions options = shell("echo $$; sleep 1000 & exec sleep 1000");
+    options.own_pid_namespace = true;
+    options.descriptors = {{pipe.out.get(), STDOUT_FILENO}};
+    auto child = ChildProcess::spawn(options);
+    REQUIRE(child.has_value());
+    pipe.out.reset();
+    std::vector<pid_t> tree;
+    REQUIRE(eventually([&] { tree = process_tree(child->pid()).value_or(tree); return tree.size() == 2; }));
+    child->kill(SIGTERM);  // no handler: the first process of a namespace is deaf to it
+    CHECK(child->wait(50ms).error().code == Errc::timeout);
+    child->kill(SIGKILL);
+    CHECK(child->wait(10s)->text() == "killed by SIGKILL (9)");
+    for (const pid_t pid : tree) CHECK_FALSE(exists(pid));
+    CHECK(read_all(pipe.in.get(), "pipe").value() == "1\n");
+}
+
+TEST_CASE("a child that is tied to its caller ends with the thread that started it") {
+    for (const bool own_namespace : {false, true}) {
+        if (own_namespace && ::geteuid() != 0) continue;
+        std::optional<ChildProcess> child;
+        std::jthread([&] {
+            SpawnOptions options{.argv = {"/bin/sleep", "1000"}, .own_pid_namespace = own_namespace, .dies_with_caller = true};
+            if (own_namespace) options.user = UserIds{4711, 4711};
+            if (auto started = ChildProcess::spawn(options)) child.emplace(std::move(*started));
+        }).join();
+        REQUIRE(child.has_value());
+        CHECK(child->wait(10s)->text() == "killed by SIGKILL (9)");
+    }
+}
+
+TEST_CASE("a child that is tied to its caller ends with the caller's process") {
+    Pipe pipe;
+    const pid_t caller = ::fork();
+    if (caller == 0) {
+        auto child = ChildProcess::spawn({.argv = {"/bin/sleep", "1000"}, .descriptors = {{pipe.out.get(), 1}}, .dies_with_caller = true});
+        ::_exit(child ? (::kill(::getpid(), SIGKILL), 0) : 1);
+    }
+    pipe.out.reset();
+    int status = 0;
+    REQUIRE(::waitpid(caller, &status, 0) == caller);
+    CHECK(WIFSIGNALED(status));
+    CHECK(read_all(pipe.in.get(), "pipe").value().empty());  // its end: nobody has the other side any more
 }
 
 TEST_CASE("the identity of a process") {
