@@ -19,6 +19,7 @@
 
 #include "common/config.h"
 #include "common/fd.h"
+#include "common/page_runs.h"
 #include "common/result.h"
 
 namespace sckpt {
@@ -74,6 +75,10 @@ class Backend {
     // Frees what the backend keeps outside the image directory (nothing, for CRIU), then removes the directory.
     virtual Result<> destroy(const std::string& directory) = 0;
 };
+
+// Where the files of an image of this backend hold memory pages, for the image store. Reads the directory and needs no privilege. A backend
+// that cannot tell answers none; Errc::invalid: the files are not in the form that is known, and the store does without.
+Result<PageRuns> page_runs(const std::string& backend, int image_directory);
 
 std::unique_ptr<Backend> make_criu_backend(const Config::Node& config);
 

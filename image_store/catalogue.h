@@ -4,8 +4,10 @@
 // Only sckptctld opens it. WAL on local disk, synchronous=FULL: when a call that writes returns, it is on disk.
 //
 // Rules kept here, whatever the caller does
-// - A checkpoint is complete only by complete(), in one transaction with its image's digest, and only from `captured`.
-// - The newest complete checkpoint of a live job is never deleted: begin_delete() refuses it.
+// - A checkpoint is complete only by complete(), in one transaction with its manifest and references, and only from `captured`.
+// - The newest complete checkpoint of a live job is never removed: remove_checkpoint() refuses it.
+// - A file of the store is garbage only by the transaction that takes away the last row that names it; and a drain refers to packs of its base
+//   alone, which its row keeps from being removed. So a chunk that is referred to, or may yet be, is never deleted.
 // - Numbers of a job's checkpoints grow and are never used again.
 // One object may be shared by threads: a mutex serialises the calls. A call never waits for anything but the disk.
 #pragma once
@@ -17,26 +19,31 @@
 #include <vector>
 
 #include "common/result.h"
+#include "image_store/store.h"
 
 namespace sckpt {
 
 using RowId = std::int64_t;
 
+enum class JobOutcome { live = 0, succeeded = 1, failed = 2, cancelled = 3, unknown = 4 };  // unknown: Slurm forgot the job
+
 struct JobRow {
     RowId id = 0;
     std::uint32_t job_id = 0;               // Slurm's; one job id may have several rows over the years, the newest counts
     std::uint32_t uid = 0;
+    std::string user, account;              // names, for reports and quotas
     std::int64_t submit_time = 0;           // of the last run seen: Slurm sets it anew at each requeue
     std::int64_t interval_seconds = 0;      // 0: manual
     std::int64_t max_restarts = 0;
     std::uint32_t restarts = 0;             // requeues made by sckpt
     std::uint32_t slurm_restart_count = 0;  // the last one seen
-    bool ended = false;                     // nothing more to do for it: its checkpoints are removed
+    JobOutcome outcome = JobOutcome::live;  // anything else: nothing more to do for it, and retention decides about its checkpoints
+    std::int64_t ended = 0;                 // Unix seconds; 0: live
     std::string held_reason;
     std::string last_error;
 };
 
-enum class CheckpointState { preparing = 1, captured = 2, complete = 3, failed = 4, bad = 5, deleting = 6 };
+enum class CheckpointState { preparing = 1, captured = 2, complete = 3, failed = 4, bad = 5 };
 
 struct CheckpointRow {
     RowId id = 0;
@@ -44,8 +51,12 @@ struct CheckpointRow {
     std::uint32_t number = 0;
     CheckpointState state{};
     std::int64_t created = 0, completed = 0;  // Unix seconds
-    std::uint64_t bytes = 0;
+    std::uint64_t bytes = 0;                  // of the image's files
+    std::uint64_t new_bytes = 0;              // written to the store for it
     std::uint32_t frozen_ms = 0;
+    bool urgent = false;                      // drained before periodic ones
+    bool pinned = false;                      // never removed by the collector
+    RowId base = 0;                           // the complete checkpoint that its drain may refer to; 0: none
     std::string reason;
 };
 
@@ -56,10 +67,11 @@ struct FileRow {
 };
 
 struct ImageRow {
-    std::string task;    // "batch"
-    std::string node;    // where it was dumped
-    std::string path;    // below the store
-    std::string digest;  // empty until stored
+    std::string task;       // "batch"
+    std::string node;       // where it was dumped
+    std::string fast_node;  // the node whose fast tier has it, captured or still kept; "": none
+    std::string manifest;   // path below the store; "" until stored
+    std::string digest;     // BLAKE3 of the manifest; "" until stored
     std::uint64_t bytes = 0;
     std::vector<FileRow> files;
 };
@@ -77,42 +89,115 @@ struct EventRow {
     std::string text;
 };
 
+struct PackRow {
+    std::string path;
+    std::uint64_t bytes = 0;
+    std::uint64_t used = 0;        // at least: the most that one image uses of it
+    std::uint32_t images = 0;      // that refer to it
+};
+
+// A checkpoint with what retention and reports need to know of it (image_store/retention.h).
+struct KeptCheckpoint {
+    CheckpointRow row;
+    JobRow job;                    // without held_reason and last_error
+    bool newest_complete = false;  // of its job
+    bool in_use = false;           // leased to a restore, or the base of a drain under way
+    // Bytes of the store that its removal gives back once the older ones of its job are gone: its manifest, and the packs that no newer
+    // one refers to. So the sum over all is what the store holds.
+    std::uint64_t freed = 0;
+};
+
 class Catalogue {
    public:
-    inline static constexpr int kSchemaVersion = 1;
+    inline static constexpr int kSchemaVersion = 2;
 
-    // Opens or creates; migrates an older schema (each step in one transaction), refuses a newer one.
-    // ":memory:" for tests. After a crash the database is as of the last call that returned.
+    // Opens or creates; migrates an older schema (each step in one transaction), refuses a newer one. Errc::corrupt for a damaged file
+    // (quick_check): the caller puts it aside. ":memory:" for tests. After a crash the database is as of the last call that returned.
     static Result<Catalogue> open(const std::string& path);
     Catalogue(Catalogue&&) noexcept;
     Catalogue& operator=(Catalogue&&) noexcept;
     ~Catalogue();
 
+    // True from its creation until set_rebuilt(): checkpoints of before may be in the store and not in here, so nobody may be told that
+    // there is none. The numbers of rows made meanwhile are above all that were given before.
+    Result<bool> needs_rebuild() const;
+    Result<> set_rebuilt();
+    // Whether this catalogue has made that row itself, and not one of before that was lost: what has such a number and no row was removed.
+    Result<bool> gave_number(RowId checkpoint) const;
+
     // jobs
     Result<RowId> add_job(const JobRow& job);                              // job.id is ignored
+    Result<std::optional<JobRow>> job(RowId id) const;
     Result<std::optional<JobRow>> newest_job(std::uint32_t job_id) const;
     Result<std::vector<JobRow>> jobs(bool with_ended) const;               // newest first
     Result<> set_job_run(RowId job, std::uint32_t slurm_restart_count, std::int64_t submit_time);
-    Result<> set_job_ended(RowId job, bool ended);
+    Result<> set_job_ended(RowId job, JobOutcome outcome, std::int64_t now);  // live: it is not ended after all; ended already: the time stays
     Result<> set_job_held(RowId job, const std::string& reason);           // "" clears it
     Result<> set_job_error(RowId job, const std::string& text);
     Result<std::uint32_t> count_restart(RowId job);                        // restarts + 1, returned
 
     // checkpoints
-    // The next number, state preparing. image.path is the job's directory in the store; the image's own path becomes PATH/ckpt-NUMBER/TASK.
-    Result<CheckpointRow> begin_checkpoint(RowId job, const ImageRow& image, std::int64_t now);
+    // The next number, state preparing. Its base becomes the newest complete checkpoint of the job that shares no pack with a bad one, if
+    // any; that checkpoint cannot be removed until this one is complete, failed, or gone. image: task and node.
+    Result<CheckpointRow> begin_checkpoint(RowId job, const ImageRow& image, bool urgent, std::int64_t now);
     Result<> captured(RowId checkpoint, std::uint64_t bytes, std::uint32_t frozen_ms, const std::vector<FileRow>& files);
-    Result<> complete(RowId checkpoint, const std::string& digest, std::uint64_t bytes, std::int64_t now);
+    // One durable transaction: the image's manifest, its packs and references, and the state. Every pack of `image` but new ones must be the
+    // base's.
+    Result<> complete(RowId checkpoint, const StoredImage& image, std::int64_t now);
     Result<> failed(RowId checkpoint, const std::string& reason);          // from preparing or captured only
     Result<> bad(RowId checkpoint, const std::string& reason);             // from complete only
-    Result<> begin_delete(RowId checkpoint);                               // any state → deleting; see the rules above
-    Result<> deleted(RowId checkpoint);                                    // removes the row; only from deleting
+    // Removes the row; its manifest, and packs that no other image refers to, become garbage, all in one transaction. Refused (Errc::denied)
+    // for: the newest complete one of a live job, a pinned one, one that is leased or the base of a drain. `now`: for the lease.
+    Result<> remove_checkpoint(RowId checkpoint, std::int64_t now);
+    // A restore reads it until then, Unix seconds: what it needs is not removed before. 0 ends the lease.
+    Result<> lease(RowId checkpoint, std::int64_t until);
+    Result<> set_pinned(RowId checkpoint, bool pinned);
+    Result<> set_urgent(RowId checkpoint);
+    Result<> set_fast_node(RowId checkpoint, const std::string& node);     // "": no fast tier has it any more
+    Result<> forget_fast_node(const std::string& node);                    // its memory was lost
     Result<std::optional<CheckpointRow>> checkpoint(RowId id) const;
+    Result<std::optional<CheckpointRow>> checkpoint(RowId job, std::uint32_t number) const;
     Result<std::vector<CheckpointRow>> checkpoints(RowId job) const;       // oldest first
     Result<std::vector<CheckpointRow>> checkpoints_in(CheckpointState state) const;
     // The newest complete one with a number below `below` (0: any).
     Result<std::optional<CheckpointRow>> newest_complete(RowId job, std::uint32_t below = 0) const;
     Result<std::optional<ImageRow>> image(RowId checkpoint) const;         // with its files
+
+    // the store's files
+    struct Garbage {
+        std::string path;
+        std::uint64_t bytes = 0;
+    };
+    Result<std::vector<Garbage>> garbage(std::size_t limit) const;         // in the order in which they must be removed: manifests first
+    Result<> garbage_removed(const std::vector<std::string>& paths);
+    // Garbage that no row ever named (daemon/store_keeper_orphans.cpp); refused when a row names one of them.
+    Result<> add_garbage(const std::vector<Garbage>& files);
+    Result<std::vector<PackRow>> packs(RowId job) const;
+    Result<std::vector<RowId>> jobs_with_dead_space(double share, std::uint64_t at_least) const;  // of a pack's bytes; ended and idle jobs too
+    // After Store::compact: new manifests and packs take the place of the old, which become garbage; one transaction. Refused (Errc::busy) when one
+    // of the checkpoints is leased, a base, or no longer as it was (old_digest).
+    struct Compacted {
+        RowId checkpoint = 0;
+        std::string old_digest;
+        StoredImage image;
+    };
+    Result<> compacted(const std::vector<Compacted>& images, std::int64_t now);
+    // What a file of the store is to the catalogue.
+    enum class FileUse { named, under_way, garbage, unknown };             // under_way: of a checkpoint that is preparing or captured
+    Result<std::vector<FileUse>> uses(const std::vector<std::string>& paths) const;
+    Result<std::vector<std::string>> named_files() const;                  // manifests and packs, sorted
+
+    // retention and reports
+    Result<std::vector<KeptCheckpoint>> kept(std::int64_t now) const;      // every checkpoint that is complete, bad or failed
+    Result<std::vector<JobRow>> forgettable_jobs(std::int64_t ended_before) const;  // ended, and no checkpoint left
+    Result<> forget_job(RowId job);                                        // the row, with events and restarts
+
+    // A checkpoint found in the store (a manifest that verifies) that no row names: its job, checkpoint, image and packs, as one transaction.
+    // What is there already under the same rows, or is garbage, is left alone; false then. Errc::exists: the rows are another job's or number's.
+    Result<bool> import(const Manifest& manifest, const StoredImage& image);
+
+    // A copy of the whole database at `path` (a new file, 0600), made beside running calls by SQLite's backup API. The copy has needs_rebuild.
+    Result<> backup(const std::string& path) const;
 
     // restarts and events
     Result<> add_restart(RowId job, const RestartRow& restart);

@@ -1,135 +1,165 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Every SQL text of the catalogue: the schema as a list of migrations, and the statements.
-// The numbers of the states are those of CheckpointState. Times are Unix seconds. Sizes are bytes.
+// The statements of the catalogue; catalogue_schema.h tells what the tables and numbers mean.
 #pragma once
 
 namespace sckpt::sql {
 
-// What takes the schema from version i to i + 1. A released entry never changes; a new version is a new entry.
-// AUTOINCREMENT: nodes name checkpoints by row id, so the id of a removed row must not come back.
-inline constexpr const char* kMigrations[] = {R"sql(
-CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    job_id INTEGER NOT NULL CHECK (job_id > 0),
-    uid INTEGER NOT NULL CHECK (uid >= 0),
-    submit_time INTEGER NOT NULL,
-    interval_seconds INTEGER NOT NULL CHECK (interval_seconds >= 0),
-    max_restarts INTEGER NOT NULL CHECK (max_restarts >= 0),
-    restarts INTEGER NOT NULL CHECK (restarts >= 0),
-    slurm_restart_count INTEGER NOT NULL CHECK (slurm_restart_count >= 0),
-    ended INTEGER NOT NULL CHECK (ended IN (0, 1)),
-    held_reason TEXT NOT NULL,
-    last_error TEXT NOT NULL,
-    next_number INTEGER NOT NULL DEFAULT 1 CHECK (next_number > 0)
-) STRICT;
-CREATE INDEX jobs_by_job_id ON jobs (job_id, id);
+// the whole
+inline constexpr const char* kNeedsRebuild = "SELECT value FROM meta WHERE name = 'needs_rebuild'";
+inline constexpr const char* kSetNeedsRebuild = "UPDATE meta SET value = ?1 WHERE name = 'needs_rebuild'";
+inline constexpr const char* kForgetUnfinished = "DELETE FROM checkpoints WHERE state IN (1, 2)";
+inline constexpr const char* kMakeSequence =
+    "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)";
+inline constexpr const char* kRaiseSequence = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1";
+inline constexpr const char* kSetFirstNumber = "UPDATE meta SET value = ?1 WHERE name = 'first_number'";
+inline constexpr const char* kGaveNumber =
+    "SELECT EXISTS (SELECT 1 FROM meta, sqlite_sequence s WHERE meta.name = 'first_number' AND s.name = 'checkpoints' "
+    "AND ?1 > meta.value AND ?1 <= s.seq)";
 
-CREATE TABLE checkpoints (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    job INTEGER NOT NULL REFERENCES jobs (id),
-    number INTEGER NOT NULL CHECK (number > 0),
-    state INTEGER NOT NULL CHECK (state BETWEEN 1 AND 6),
-    created INTEGER NOT NULL,
-    completed INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0 CHECK (bytes >= 0),
-    frozen_ms INTEGER NOT NULL DEFAULT 0 CHECK (frozen_ms >= 0),
-    reason TEXT NOT NULL DEFAULT '',
-    UNIQUE (job, number)
-) STRICT;
-CREATE INDEX checkpoints_complete ON checkpoints (job, number) WHERE state = 3;
-CREATE INDEX checkpoints_by_state ON checkpoints (state);
-
-CREATE TABLE images (
-    id INTEGER PRIMARY KEY,
-    checkpoint INTEGER NOT NULL REFERENCES checkpoints (id) ON DELETE CASCADE,
-    task TEXT NOT NULL CHECK (task <> ''),
-    node TEXT NOT NULL,
-    path TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    bytes INTEGER NOT NULL CHECK (bytes >= 0),
-    UNIQUE (checkpoint, task)
-) STRICT;
-CREATE UNIQUE INDEX images_by_path ON images (path);
-
-CREATE TABLE files (
-    id INTEGER PRIMARY KEY,
-    image INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
-    path TEXT NOT NULL,
-    inode INTEGER NOT NULL,
-    size INTEGER NOT NULL CHECK (size >= 0),
-    append INTEGER NOT NULL CHECK (append IN (0, 1)),
-    stdio INTEGER NOT NULL CHECK (stdio IN (0, 1))
-) STRICT;
-CREATE INDEX files_by_image ON files (image);
-
-CREATE TABLE restarts (
-    id INTEGER PRIMARY KEY,
-    job INTEGER NOT NULL REFERENCES jobs (id),
-    time INTEGER NOT NULL,
-    slurm_restart_count INTEGER NOT NULL CHECK (slurm_restart_count >= 0),
-    checkpoint INTEGER NOT NULL CHECK (checkpoint >= 0),
-    node TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    restore_ms INTEGER NOT NULL CHECK (restore_ms >= 0)
-) STRICT;
-CREATE INDEX restarts_by_job ON restarts (job);
-
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    job INTEGER NOT NULL REFERENCES jobs (id),
-    time INTEGER NOT NULL,
-    text TEXT NOT NULL
-) STRICT;
-CREATE INDEX events_by_job ON events (job, id);
-)sql"};
+// The columns of a job and of a checkpoint, in the order in which catalogue.cpp reads them.
+#define SCKPT_JOB \
+    "j.id, j.job_id, j.uid, j.user, j.account, j.submit_time, j.interval_seconds, j.max_restarts, j.restarts, " \
+    "j.slurm_restart_count, j.outcome, j.ended"
+#define SCKPT_SELECT_JOB "SELECT " SCKPT_JOB ", j.held_reason, j.last_error FROM jobs j "
+#define SCKPT_CHECKPOINT \
+    "c.id, c.job, c.number, c.state, c.created, c.completed, c.bytes, c.new_bytes, c.frozen_ms, c.urgent, c.pinned, c.base, " \
+    "c.reason"
+#define SCKPT_SELECT_CHECKPOINT "SELECT " SCKPT_CHECKPOINT " FROM checkpoints c "
 
 // jobs
 inline constexpr const char* kAddJob =
-    "INSERT INTO jobs (job_id, uid, submit_time, interval_seconds, max_restarts, restarts, slurm_restart_count, ended, "
-    "held_reason, last_error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-#define SCKPT_JOB_COLUMNS \
-    "SELECT id, job_id, uid, submit_time, interval_seconds, max_restarts, restarts, slurm_restart_count, ended, held_reason, " \
-    "last_error FROM jobs "
-inline constexpr const char* kNewestJob = SCKPT_JOB_COLUMNS "WHERE job_id = ?1 ORDER BY id DESC LIMIT 1";
-inline constexpr const char* kJobs = SCKPT_JOB_COLUMNS "WHERE ended = 0 OR ?1 ORDER BY id DESC";
-#undef SCKPT_JOB_COLUMNS
+    "INSERT INTO jobs (job_id, uid, user, account, submit_time, interval_seconds, max_restarts, restarts, slurm_restart_count, "
+    "outcome, ended, held_reason, last_error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+inline constexpr const char* kJob = SCKPT_SELECT_JOB "WHERE j.id = ?1";
+inline constexpr const char* kNewestJob = SCKPT_SELECT_JOB "WHERE j.job_id = ?1 ORDER BY j.id DESC LIMIT 1";
+inline constexpr const char* kLiveJobs = SCKPT_SELECT_JOB "WHERE j.outcome = 0 ORDER BY j.id DESC";
+inline constexpr const char* kAllJobs = SCKPT_SELECT_JOB "ORDER BY j.id DESC";
+inline constexpr const char* kForgettableJobs =
+    SCKPT_SELECT_JOB
+    "WHERE j.outcome <> 0 AND j.ended < ?1 AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE job = j.id) ORDER BY j.id";
+inline constexpr const char* kForgetJob =
+    "DELETE FROM jobs WHERE id = ?1 AND outcome <> 0 AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE job = jobs.id)";
+inline constexpr const char* kJobEnded = "SELECT outcome FROM jobs WHERE id = ?1";
 inline constexpr const char* kSetJobRun = "UPDATE jobs SET slurm_restart_count = ?2, submit_time = ?3 WHERE id = ?1";
-inline constexpr const char* kSetJobEnded = "UPDATE jobs SET ended = ?2 WHERE id = ?1";
+inline constexpr const char* kSetJobEnded =  // the time of the end is that of the first call
+    "UPDATE jobs SET outcome = ?2, ended = iif(?2 = 0, 0, iif(outcome = 0, ?3, ended)) WHERE id = ?1";
 inline constexpr const char* kSetJobHeld = "UPDATE jobs SET held_reason = ?2 WHERE id = ?1";
 inline constexpr const char* kSetJobError = "UPDATE jobs SET last_error = ?2 WHERE id = ?1";
 inline constexpr const char* kCountRestart = "UPDATE jobs SET restarts = restarts + 1 WHERE id = ?1 RETURNING restarts";
 inline constexpr const char* kTakeNumber =
     "UPDATE jobs SET next_number = next_number + 1 WHERE id = ?1 RETURNING next_number - 1";
-inline constexpr const char* kJobEnded = "SELECT ended FROM jobs WHERE id = ?1";
 
 // checkpoints
 inline constexpr const char* kAddCheckpoint =
-    "INSERT INTO checkpoints (job, number, state, created) VALUES (?1, ?2, ?3, ?4)";
-#define SCKPT_CHECKPOINT_COLUMNS \
-    "SELECT id, job, number, state, created, completed, bytes, frozen_ms, reason FROM checkpoints "
-inline constexpr const char* kCheckpoint = SCKPT_CHECKPOINT_COLUMNS "WHERE id = ?1";
-inline constexpr const char* kCheckpoints = SCKPT_CHECKPOINT_COLUMNS "WHERE job = ?1 ORDER BY number";
-inline constexpr const char* kCheckpointsIn = SCKPT_CHECKPOINT_COLUMNS "WHERE state = ?1 ORDER BY id";
+    "INSERT INTO checkpoints (job, number, state, created, urgent, base) VALUES (?1, ?2, 1, ?3, ?4, nullif(?5, 0))";
+inline constexpr const char* kCheckpoint = SCKPT_SELECT_CHECKPOINT "WHERE c.id = ?1";
+inline constexpr const char* kCheckpointByNumber = SCKPT_SELECT_CHECKPOINT "WHERE c.job = ?1 AND c.number = ?2";
+inline constexpr const char* kCheckpoints = SCKPT_SELECT_CHECKPOINT "WHERE c.job = ?1 ORDER BY c.number";
+inline constexpr const char* kCheckpointsIn = SCKPT_SELECT_CHECKPOINT "WHERE c.state = ?1 ORDER BY c.id";
 inline constexpr const char* kNewestComplete =
-    SCKPT_CHECKPOINT_COLUMNS "WHERE job = ?1 AND state = 3 AND (?2 = 0 OR number < ?2) ORDER BY number DESC LIMIT 1";
-#undef SCKPT_CHECKPOINT_COLUMNS
-inline constexpr const char* kSetState = "UPDATE checkpoints SET state = ?2 WHERE id = ?1";
+    SCKPT_SELECT_CHECKPOINT "WHERE c.job = ?1 AND c.state = 3 AND c.number < ?2 ORDER BY c.number DESC LIMIT 1";
+inline constexpr const char* kNewestCompleteNumber = "SELECT max(number) FROM checkpoints WHERE job = ?1 AND state = 3";
+inline constexpr const char* kBase =
+    "SELECT c.id FROM checkpoints c WHERE c.job = ?1 AND c.state = 3 AND NOT EXISTS "
+    "(SELECT 1 FROM images i JOIN pack_refs r ON r.image = i.id JOIN packs p ON p.id = r.pack "
+    "WHERE i.checkpoint = c.id AND p.suspect) "
+    "ORDER BY c.number DESC LIMIT 1";
+inline constexpr const char* kIsBase = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE base = ?1)";
+inline constexpr const char* kLease = "SELECT lease FROM checkpoints WHERE id = ?1";
+inline constexpr const char* kSetState = "UPDATE checkpoints SET state = ?2, base = iif(?2 IN (1, 2), base, NULL) WHERE id = ?1";
 inline constexpr const char* kSetReason = "UPDATE checkpoints SET reason = ?2 WHERE id = ?1";
 inline constexpr const char* kSetCaptured = "UPDATE checkpoints SET bytes = ?2, frozen_ms = ?3 WHERE id = ?1";
-inline constexpr const char* kSetComplete = "UPDATE checkpoints SET bytes = ?2, completed = ?3 WHERE id = ?1";
+inline constexpr const char* kSetStored =
+    "UPDATE checkpoints SET bytes = ?2, new_bytes = ?3, completed = ?4 WHERE id = ?1";
+inline constexpr const char* kSetLease = "UPDATE checkpoints SET lease = ?2 WHERE id = ?1";
+inline constexpr const char* kSetPinned = "UPDATE checkpoints SET pinned = ?2 WHERE id = ?1";
+inline constexpr const char* kSetUrgent = "UPDATE checkpoints SET urgent = 1 WHERE id = ?1";
 inline constexpr const char* kRemoveCheckpoint = "DELETE FROM checkpoints WHERE id = ?1";
+inline constexpr const char* kSuspectPacks =
+    "UPDATE packs SET suspect = 1 WHERE id IN "
+    "(SELECT r.pack FROM images i JOIN pack_refs r ON r.image = i.id WHERE i.checkpoint = ?1)";
 
 // images and files
-inline constexpr const char* kAddImage =
-    "INSERT INTO images (checkpoint, task, node, path, digest, bytes) VALUES (?1, ?2, ?3, ?4, '', 0) RETURNING id";
-inline constexpr const char* kSetImageBytes = "UPDATE images SET bytes = ?2 WHERE checkpoint = ?1 RETURNING id";
-inline constexpr const char* kSetImageStored = "UPDATE images SET digest = ?2, bytes = ?3 WHERE checkpoint = ?1";
-inline constexpr const char* kImage = "SELECT id, task, node, path, digest, bytes FROM images WHERE checkpoint = ?1";
+inline constexpr const char* kAddImage = "INSERT INTO images (checkpoint, task, node) VALUES (?1, ?2, ?3) RETURNING id";
+inline constexpr const char* kImage =
+    "SELECT id, task, node, fast_node, manifest, digest, bytes FROM images WHERE checkpoint = ?1 ORDER BY id";
+inline constexpr const char* kImageOfTask = "SELECT id FROM images WHERE checkpoint = ?1 AND task = ?2";
+inline constexpr const char* kImageOfDigest = "SELECT id FROM images WHERE checkpoint = ?1 AND digest = ?2";
+inline constexpr const char* kImages = "SELECT id FROM images WHERE checkpoint = ?1";
+inline constexpr const char* kCountImages = "SELECT count(*) FROM images WHERE checkpoint = ?1 AND manifest IS NOT NULL";
+inline constexpr const char* kSetImageCaptured = "UPDATE images SET bytes = ?2, fast_node = node WHERE checkpoint = ?1";
+inline constexpr const char* kSetImageStored =
+    "UPDATE images SET manifest = ?2, digest = ?3, bytes = ?4, manifest_bytes = ?5 WHERE id = ?1";
+inline constexpr const char* kSetFastNode = "UPDATE images SET fast_node = ?2 WHERE checkpoint = ?1";
+inline constexpr const char* kForgetFastNode = "UPDATE images SET fast_node = '' WHERE fast_node = ?1 AND fast_node <> ''";
 inline constexpr const char* kAddFile =
     "INSERT INTO files (image, path, inode, size, append, stdio) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 inline constexpr const char* kRemoveFiles = "DELETE FROM files WHERE image = ?1";
 inline constexpr const char* kFiles = "SELECT path, inode, size, append, stdio FROM files WHERE image = ?1 ORDER BY id";
+
+// packs and garbage
+inline constexpr const char* kPackByPath = "SELECT id FROM packs WHERE path = ?1";
+inline constexpr const char* kPacksOfJob = "SELECT id FROM packs WHERE job = ?1";
+inline constexpr const char* kPacksOfCheckpoint =
+    "SELECT r.pack FROM images i JOIN pack_refs r ON r.image = i.id WHERE i.checkpoint = ?1";
+inline constexpr const char* kAddPack = "INSERT INTO packs (job, path, bytes) VALUES (?1, ?2, ?3) RETURNING id";
+inline constexpr const char* kAddRef = "INSERT INTO pack_refs (image, pack, used) VALUES (?1, ?2, ?3)";
+inline constexpr const char* kRemoveRefs = "DELETE FROM pack_refs WHERE image = ?1";
+inline constexpr const char* kManifests =
+    "SELECT manifest, manifest_bytes FROM images WHERE checkpoint = ?1 AND manifest IS NOT NULL";
+inline constexpr const char* kManifest = "SELECT manifest, manifest_bytes FROM images WHERE id = ?1";
+inline constexpr const char* kRemoveUnusedPacks =
+    "DELETE FROM packs WHERE job = ?1 AND NOT EXISTS (SELECT 1 FROM pack_refs WHERE pack = packs.id) RETURNING path, bytes";
+inline constexpr const char* kAddGarbage =
+    "INSERT INTO garbage (path, bytes, turn) VALUES (?1, ?2, ?3) ON CONFLICT (path) DO NOTHING";
+inline constexpr const char* kGarbage = "SELECT path, bytes FROM garbage ORDER BY turn, path LIMIT ?1";
+inline constexpr const char* kRemoveGarbage = "DELETE FROM garbage WHERE path = ?1";
+inline constexpr const char* kPacks =
+    "SELECT p.path, p.bytes, max(r.used), count(*) FROM packs p JOIN pack_refs r ON r.pack = p.id WHERE p.job = ?1 "
+    "GROUP BY p.id ORDER BY p.path";
+inline constexpr const char* kIsNamed =
+    "SELECT EXISTS (SELECT 1 FROM images WHERE manifest = ?1) OR EXISTS (SELECT 1 FROM packs WHERE path = ?1)";
+inline constexpr const char* kIsGarbage = "SELECT EXISTS (SELECT 1 FROM garbage WHERE path = ?1)";
+
+// Looking through everything. It is done in portions, in the order in which rows lie, so that nobody else waits long: rows after
+// ?1, up to ?2.
+inline constexpr const char* kCheckpointPortion =
+    "SELECT max(id) FROM (SELECT id FROM checkpoints WHERE id > ?1 ORDER BY id LIMIT 1000)";
+inline constexpr const char* kPackPortion = "SELECT max(id) FROM (SELECT id FROM packs WHERE id > ?1 ORDER BY id LIMIT 1000)";
+inline constexpr const char* kImagePortion = "SELECT max(id) FROM (SELECT id FROM images WHERE id > ?1 ORDER BY id LIMIT 1000)";
+inline constexpr const char* kKept =
+    "SELECT " SCKPT_CHECKPOINT ", " SCKPT_JOB ", c.lease > ?3 OR EXISTS (SELECT 1 FROM checkpoints d WHERE d.base = c.id), "
+    "(SELECT total(i.manifest_bytes) FROM images i WHERE i.checkpoint = c.id) "
+    "FROM checkpoints c CROSS JOIN jobs j ON j.id = c.job WHERE c.id > ?1 AND c.id <= ?2 AND +c.state IN (3, 4, 5) ORDER BY c.id";
+// Each pack, with the newest checkpoint that refers to it.
+inline constexpr const char* kHeldBytes =
+    "SELECT max(i.checkpoint), p.bytes FROM packs p CROSS JOIN pack_refs r ON r.pack = p.id "
+    "CROSS JOIN images i ON i.id = r.image WHERE p.id > ?1 AND p.id <= ?2 GROUP BY p.id";
+inline constexpr const char* kDeadSpace =
+    "SELECT job FROM (SELECT p.job AS job, p.bytes AS bytes, p.bytes - max(r.used) AS dead FROM packs p "
+    "CROSS JOIN pack_refs r ON r.pack = p.id WHERE p.id > ?1 AND p.id <= ?2 AND NOT p.suspect GROUP BY p.id) "
+    "WHERE dead >= ?3 * bytes AND dead >= ?4";
+inline constexpr const char* kNamedManifests = "SELECT manifest FROM images WHERE id > ?1 AND id <= ?2 AND manifest IS NOT NULL";
+inline constexpr const char* kNamedPacks = "SELECT path FROM packs WHERE id > ?1 AND id <= ?2";
+#undef SCKPT_JOB
+#undef SCKPT_SELECT_JOB
+#undef SCKPT_CHECKPOINT
+#undef SCKPT_SELECT_CHECKPOINT
+
+// import
+inline constexpr const char* kImportJob =
+    "INSERT INTO jobs (id, job_id, uid, user, account, submit_time, interval_seconds, max_restarts, restarts, "
+    "slurm_restart_count, outcome, ended, held_reason, last_error) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, 0, 0, '', '') ON CONFLICT (id) DO NOTHING";
+inline constexpr const char* kImportRun =
+    "UPDATE jobs SET submit_time = max(submit_time, ?2), slurm_restart_count = max(slurm_restart_count, ?3), "
+    "next_number = max(next_number, ?4 + 1) WHERE id = ?1";
+inline constexpr const char* kImportCheckpoint =
+    "INSERT INTO checkpoints (id, job, number, state, created, frozen_ms) VALUES (?1, ?2, ?3, 2, ?4, ?5)";
+inline constexpr const char* kAddStoredBytes =
+    "UPDATE checkpoints SET bytes = bytes + ?2, new_bytes = new_bytes + ?3 WHERE id = ?1";
+inline constexpr const char* kSetCompleted = "UPDATE checkpoints SET completed = created WHERE id = ?1";
 
 // restarts and events
 inline constexpr const char* kAddRestart =

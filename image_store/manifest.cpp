@@ -1,99 +1,154 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Writes and reads manifests. What is read is believed only as far as it checks: a name becomes a path below the image.
+// Reads manifests: the lengths at the end lead to the head, the head says what the table must be, and the whole table is checked
+// once against it. After that a chunk of the table is what it should be: within its pack, of a codec that is known, of a possible
+// size.
 #include "image_store/manifest.h"
 
 #include <algorithm>
+#include <array>
 #include <format>
 
-#include <nlohmann/json.hpp>
-
-#include "image_store/store.h"
+#include "image_store/hash.h"
+#include "image_store/wire.h"
 
 namespace sckpt {
 namespace {
 
-using Json = nlohmann::json;
+constexpr std::uint64_t kHeadLimit = 256u << 20;
+constexpr std::size_t kWindow = 1024;  // records read at once
 
-constexpr std::size_t kPartLimit = 200;   // below NAME_MAX, with room for a suffix of the store's own
-constexpr std::size_t kPathLimit = 1024;
-
-bool is_path_character(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+Result<> read_exactly(File& file, std::uint64_t offset, std::span<std::byte> to) {
+    SCKPT_ASSIGN(const std::size_t got, file.read_at(offset, to));
+    if (got != to.size()) return fail(Errc::corrupt, "the manifest is shorter than it was");
+    return {};
 }
-bool is_file_character(char c) { return c >= ' ' && c <= '~'; }
 
-// Whether `path` is relative, stays below where it starts, and has only characters that `allowed` likes.
-template <class F>
-bool is_plain_relative(std::string_view path, F allowed) {
-    if (path.size() > kPathLimit) return false;
-    for (;;) {
-        const std::size_t slash = path.find('/');
-        const std::string_view part = path.substr(0, slash);
-        if (part.empty() || part.size() > kPartLimit || part == "." || part == "..") return false;
-        if (!std::ranges::all_of(part, allowed)) return false;
-        if (slash == std::string_view::npos) return true;
-        path.remove_prefix(slash + 1);
+Result<> check_header(File& file) {
+    std::array<std::byte, wire::kManifestHeader> header;
+    SCKPT_TRY(read_exactly(file, 0, header));
+    if (!wire::is_text(header.data(), wire::kManifestMagic))
+        return fail(Errc::corrupt, "this is no manifest: its first bytes are wrong");
+    if (const auto format = wire::get<std::uint32_t>(header.data() + 8); format != kManifestFormat)
+        return fail(Errc::unsupported, std::format("the manifest has format {}, this sckpt reads {}", format, kManifestFormat));
+    if (wire::get<std::uint32_t>(header.data() + 12) != wire::kRecordBytes)
+        return fail(Errc::corrupt, "the manifest has records of another size");
+    return {};
+}
+
+Seal seal_at(const std::byte* bytes) {
+    Seal seal{{reinterpret_cast<const char*>(bytes), 8}, {}};
+    std::memcpy(seal.value.data(), bytes + 8, seal.value.size());
+    return seal;
+}
+
+struct End {
+    std::uint64_t head_offset = 0, head_bytes = 0, chunks = 0;
+    Seal seal;
+};
+
+Result<End> read_end(File& file) {
+    constexpr std::uint64_t kEnd = wire::kManifestLengths + wire::kManifestSeal;
+    SCKPT_ASSIGN(const std::uint64_t size, file.size());
+    if (size < wire::kManifestHeader + kEnd) return fail(Errc::corrupt, "the manifest is too short");
+    SCKPT_TRY(check_header(file));
+    std::array<std::byte, kEnd> bytes;
+    SCKPT_TRY(read_exactly(file, size - kEnd, bytes));
+    if (!wire::is_text(bytes.data() + 24, wire::kManifestEndMagic))
+        return fail(Errc::corrupt, "the manifest is cut off, or not a manifest");
+    End end{wire::get<std::uint64_t>(bytes.data()),
+            wire::get<std::uint64_t>(bytes.data() + 8),
+            wire::get<std::uint64_t>(bytes.data() + 16),
+            {}};
+    const std::uint64_t room = size - kEnd - wire::kManifestHeader;
+    if (end.head_bytes > std::min(room, kHeadLimit) || end.chunks > (room - end.head_bytes) / wire::kRecordBytes ||
+        end.chunks * wire::kRecordBytes + end.head_bytes != room ||
+        end.head_offset != wire::kManifestHeader + end.chunks * wire::kRecordBytes)
+        return fail(Errc::corrupt, "the manifest's lengths do not fit together");
+    end.seal = seal_at(bytes.data() + wire::kManifestLengths);
+    return end;
+}
+
+bool is_possible(const Chunk& chunk, const Manifest& manifest) {
+    if (chunk.plain == 0 || chunk.plain > kMaxBlock) return false;
+    if (chunk.codec == Codec::zero)
+        return chunk.hash == Digest{} && chunk.offset == 0 && chunk.stored == 0 && chunk.at == 0 && chunk.pack == 0;
+    if (chunk.codec > Codec::shuffle_zstd || chunk.stored == 0 || chunk.stored > kMaxBlock || chunk.pack >= manifest.packs.size())
+        return false;
+    const std::uint64_t end = std::uint64_t{chunk.at} + chunk.plain;  // in the block
+    if (end > (chunk.codec == Codec::raw ? chunk.stored : kMaxBlock)) return false;
+    const std::uint64_t bytes = manifest.packs[chunk.pack].bytes;
+    return chunk.offset >= wire::kPackHeader && chunk.offset <= bytes &&
+           bytes - chunk.offset >= chunk.stored + wire::kPackTrailer;
+}
+
+Result<> check_table(const Manifest& manifest) {
+    std::vector<Chunk> chunks(kWindow);
+    for (const ImageFile& file : manifest.files) {
+        std::uint64_t bytes = 0;
+        for (std::uint64_t done = 0; done < file.chunks;) {
+            const auto some = std::span(chunks).first(std::min<std::uint64_t>(kWindow, file.chunks - done));
+            SCKPT_TRY(manifest.read_chunks(file.first_chunk + done, some));
+            for (const Chunk& chunk : some) {
+                if (!is_possible(chunk, manifest))
+                    return fail(Errc::corrupt, std::format("the manifest: {} has an impossible chunk", file.name));
+                bytes += chunk.plain;
+            }
+            done += some.size();
+        }
+        if (bytes != file.size)
+            return fail(Errc::corrupt,
+                        std::format("the manifest: the chunks of {} have {} bytes, not {}", file.name, bytes, file.size));
     }
-}
-
-std::string printable(std::string_view text) {
-    std::string shown(text.substr(0, kPathLimit));
-    std::ranges::replace_if(shown, [](char c) { return !is_file_character(c); }, '?');
-    return shown;
-}
-
-bool is_hash(const std::string& text) {
-    return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
-
-Result<ManifestFile> parse_file(const Json& entry) {
-    const auto broken = fail(Errc::corrupt, "the manifest has an entry without a name, a size and a BLAKE3 hash");
-    if (!entry.is_object()) return broken;
-    const auto name = entry.find("name"), size = entry.find("size"), hash = entry.find("blake3");
-    if (name == entry.end() || size == entry.end() || hash == entry.end()) return broken;
-    if (!name->is_string() || !size->is_number_unsigned() || !hash->is_string()) return broken;
-    ManifestFile file{name->get<std::string>(), size->get<std::uint64_t>(), hash->get<std::string>()};
-    if (!is_hash(file.blake3)) return broken;
-    if (auto checked = check_file_name(file.name); !checked) return fail(Errc::corrupt, "the manifest: " + checked.error().text);
-    return file;
+    return {};
 }
 
 }  // namespace
 
-std::string manifest_text(std::vector<ManifestFile> files) {
-    std::ranges::sort(files, {}, &ManifestFile::name);
-    Json entries = Json::array();
-    for (const ManifestFile& file : files) entries.push_back({{"name", file.name}, {"size", file.size}, {"blake3", file.blake3}});
-    return Json{{"format", kManifestFormat}, {"files", std::move(entries)}}.dump(1) + "\n";
+Result<Manifest> Manifest::open(std::unique_ptr<File> file) {
+    SCKPT_ASSIGN(const End end, read_end(*file));
+    std::string head(end.head_bytes, '\0');
+    SCKPT_TRY(read_exactly(*file, end.head_offset, std::as_writable_bytes(std::span(head))));
+    SCKPT_ASSIGN(Manifest manifest, parse_head(head));
+    if (manifest.chunk_count != end.chunks) return fail(Errc::corrupt, "the manifest's head and table do not fit together");
+    manifest.seal = end.seal;
+    manifest.file_ = std::move(file);
+    SCKPT_TRY(check_table(manifest));
+    return manifest;
 }
 
-Result<std::vector<ManifestFile>> parse_manifest(std::string_view text) {
-    const Json root = Json::parse(text, nullptr, false);
-    if (!root.is_object()) return fail(Errc::corrupt, "the manifest is not a JSON object");
-    const auto format = root.find("format"), entries = root.find("files");
-    if (format == root.end() || !format->is_number_unsigned()) return fail(Errc::corrupt, "the manifest has no format number");
-    if (const auto found = format->get<std::uint64_t>(); found != kManifestFormat)
-        return fail(Errc::unsupported, std::format("the manifest has format {}, this sckpt reads {}", found, kManifestFormat));
-    if (entries == root.end() || !entries->is_array()) return fail(Errc::corrupt, "the manifest has no list of files");
-    std::vector<ManifestFile> files;
-    for (const Json& entry : *entries) {
-        SCKPT_ASSIGN(ManifestFile file, parse_file(entry));
-        if (!files.empty() && files.back().name >= file.name) return fail(Errc::corrupt, "the manifest is not sorted by name");
-        files.push_back(std::move(file));
+Result<Manifest::Hashes> Manifest::hash(File& file) {
+    SCKPT_ASSIGN(const std::uint64_t size, file.size());
+    if (size < wire::kManifestSeal) return fail(Errc::corrupt, "the manifest is too short");
+    const std::uint64_t body = size - wire::kManifestSeal;
+    Blake3 hasher;
+    std::vector<std::byte> buffer(1u << 20);
+    Hashes hashes;
+    for (std::uint64_t done = 0; done < size;) {
+        const std::uint64_t stop = done < body ? body : size;
+        const auto some = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), stop - done));
+        SCKPT_TRY(read_exactly(file, done, some));
+        hasher.update(some.data(), some.size());
+        done += some.size();
+        if (done == body) hashes.body = hasher.digest();
     }
-    return files;
+    hashes.digest = hasher.hex();
+    std::array<std::byte, wire::kManifestSeal> seal;
+    SCKPT_TRY(read_exactly(file, body, seal));
+    hashes.seal = seal_at(seal.data());
+    return hashes;
 }
 
-Result<> check_image_path(std::string_view path) {
-    if (is_plain_relative(path, is_path_character)) return {};
-    return fail(Errc::invalid, std::format("\"{}\" cannot be a path in the store: it must be relative, of parts of letters, "
-                                           "digits, '.', '_' and '-', none of them \".\" or \"..\"", printable(path)));
-}
-
-Result<> check_file_name(std::string_view name) {
-    if (is_plain_relative(name, is_file_character) && name != kManifestName) return {};
-    return fail(Errc::invalid, std::format("an image cannot have a file named \"{}\"", printable(name)));
+Result<> Manifest::read_chunks(std::uint64_t first, std::span<Chunk> to) const {
+    std::array<std::byte, 64 * wire::kRecordBytes> buffer;
+    for (std::size_t done = 0; done < to.size();) {
+        const std::size_t count = std::min<std::size_t>(64, to.size() - done);
+        SCKPT_TRY(read_exactly(*file_, wire::kManifestHeader + (first + done) * wire::kRecordBytes,
+                               std::span(buffer).first(count * wire::kRecordBytes)));
+        for (std::size_t i = 0; i < count; ++i) to[done + i] = wire::get_chunk(buffer.data() + i * wire::kRecordBytes);
+        done += count;
+    }
+    return {};
 }
 
 }  // namespace sckpt

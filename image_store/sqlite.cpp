@@ -37,15 +37,47 @@ std::unexpected<Error> sqlite_error(sqlite3* database, std::string_view doing) {
     return fail(errc_of(sqlite3_extended_errcode(database)), name + ": " + std::string(doing) + ": " + sqlite3_errmsg(database));
 }
 
-// SQLite would make the file readable by all. Nothing is done to a file that exists: closing a second descriptor of a database
-// that is open in this process would drop its locks.
+// SQLite would make the file readable by all. Errc::exists: nothing is done to a file that exists, for closing a second
+// descriptor of a database that is open in this process would drop its locks.
 Result<> make_private_file(const std::string& path) {
-    auto made = open_file(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-    if (!made && made.error().code != Errc::exists) return std::unexpected(made.error());
+    SCKPT_TRY(open_file(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     return {};
 }
 
+Result<sqlite3*> open_handle(const std::string& path, int flags) {
+    sqlite3* handle = nullptr;
+    const int rc = sqlite3_open_v2(path.c_str(), &handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+    if (handle == nullptr) return fail(Errc::internal, path + ": open: out of memory");
+    if (rc == SQLITE_OK) return handle;
+    auto failed = fail(errc_of(rc), path + ": open: " + sqlite3_errmsg(handle));
+    sqlite3_close_v2(handle);
+    return failed;
+}
+
 }  // namespace
+
+StatementCache::~StatementCache() {
+    for (const auto& [sql, statement] : idle_) sqlite3_finalize(statement);
+}
+
+sqlite3_stmt* StatementCache::take(const char* sql) {
+    const auto found = idle_.find(sql);
+    if (found == idle_.end()) return nullptr;
+    return std::exchange(found->second, nullptr);
+}
+
+void StatementCache::give_back(const char* sql, sqlite3_stmt* statement) {
+    sqlite3_reset(statement);
+    sqlite3_clear_bindings(statement);
+    sqlite3_stmt*& place = idle_[sql];
+    if (place == nullptr) place = statement;
+    else sqlite3_finalize(statement);  // two of them were under way at once
+}
+
+void Statement::Release::operator()(sqlite3_stmt* handle) const {
+    if (cache != nullptr) cache->give_back(sql, handle);
+    else sqlite3_finalize(handle);
+}
 
 Result<Step> Statement::step() {
     switch (sqlite3_step(handle_.get())) {
@@ -67,13 +99,10 @@ int Statement::bind(int index, std::string_view value) {
 }
 
 Result<Database> Database::open(const std::string& path, std::int32_t application_id) {
-    if (path != ":memory:") SCKPT_TRY(make_private_file(path));
-    sqlite3* handle = nullptr;
-    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    const int rc = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
-    Database database(handle);  // owned, whatever the answer is
-    if (handle == nullptr) return fail(Errc::internal, path + ": open: out of memory");
-    if (rc != SQLITE_OK) return fail(errc_of(rc), path + ": open: " + sqlite3_errmsg(handle));
+    if (path != ":memory:")
+        if (auto made = make_private_file(path); !made && made.error().code != Errc::exists) return std::unexpected(made.error());
+    SCKPT_ASSIGN(sqlite3* const handle, open_handle(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
+    Database database(handle);
     sqlite3_busy_timeout(handle, kBusyTimeoutMs);
     SCKPT_TRY(database.claim(application_id));
     SCKPT_TRY(database.configure());
@@ -94,7 +123,7 @@ Result<> Database::claim(std::int32_t application_id) {
 
 // Foreign keys come first and outside of a transaction, where the setting would have no effect.
 Result<> Database::configure() {
-    SCKPT_TRY(script("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL"));
+    SCKPT_TRY(script("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536"));
     SCKPT_ASSIGN(const std::string mode, pragma("journal_mode = WAL"));
     if (mode != "wal" && mode != "memory")
         return fail(Errc::unsupported, std::string(sqlite3_db_filename(handle_.get(), "main")) +
@@ -102,10 +131,19 @@ Result<> Database::configure() {
     return {};
 }
 
-Result<Statement> Database::prepare(const char* sql) {
-    sqlite3_stmt* handle = nullptr;
-    if (sqlite3_prepare_v2(handle_.get(), sql, -1, &handle, nullptr) != SQLITE_OK) return error("prepare a statement");
-    return Statement(handle);
+Result<> Database::check() {
+    SCKPT_ASSIGN(const std::string found, pragma("quick_check(1)"));
+    if (found != "ok")
+        return fail(Errc::corrupt, std::string(sqlite3_db_filename(handle_.get(), "main")) + " is damaged: " + found);
+    return {};
+}
+
+Result<Statement> Database::prepare(const char* sql, StatementCache* cache) {
+    sqlite3_stmt* handle = cache != nullptr ? cache->take(sql) : nullptr;
+    const unsigned flags = cache != nullptr ? SQLITE_PREPARE_PERSISTENT : 0;
+    if (handle == nullptr && sqlite3_prepare_v3(handle_.get(), sql, -1, flags, &handle, nullptr) != SQLITE_OK)
+        return error("prepare a statement");
+    return Statement(handle, {cache, sql});
 }
 
 Result<> Database::finish(Statement& statement) {
@@ -121,13 +159,13 @@ Result<> Database::script(const std::string& sql) {
 }
 
 Result<std::string> Database::pragma(const std::string& text) {
-    SCKPT_ASSIGN(Statement statement, prepare(("PRAGMA " + text).c_str()));
+    SCKPT_ASSIGN(Statement statement, prepare(("PRAGMA " + text).c_str(), nullptr));
     SCKPT_ASSIGN(const Step step, statement.step());
     return step == Step::row ? statement.text(0) : std::string();
 }
 
 Result<int> Database::user_version() {
-    SCKPT_ASSIGN(Statement statement, prepare("PRAGMA user_version"));
+    SCKPT_ASSIGN(Statement statement, prepare("PRAGMA user_version", nullptr));
     SCKPT_ASSIGN(const Step step, statement.step());
     return step == Step::row ? statement.get<int>(0) : 0;
 }
@@ -135,6 +173,24 @@ Result<int> Database::user_version() {
 Result<> Database::set_user_version(int version) { return script("PRAGMA user_version = " + std::to_string(version)); }
 
 std::unexpected<Error> Database::error(std::string_view doing) const { return sqlite_error(handle_.get(), doing); }
+
+Result<Backup> Backup::begin(Database& source, const std::string& path) {
+    SCKPT_TRY(make_private_file(path));
+    SCKPT_ASSIGN(sqlite3* const target, open_handle(path, SQLITE_OPEN_READWRITE));
+    Database owned(target);
+    SCKPT_TRY(owned.script("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF"));  // worth nothing before it is whole
+    sqlite3_backup* const handle = sqlite3_backup_init(target, "main", source.handle_.get(), "main");
+    if (handle == nullptr) return owned.error("begin a backup");
+    return Backup(std::move(owned), handle);
+}
+
+Result<bool> Backup::step(int pages) {
+    const int rc = sqlite3_backup_step(handle_.get(), pages);
+    if (rc == SQLITE_DONE) return true;
+    if (rc == SQLITE_OK) return false;
+    const char* file = sqlite3_db_filename(target_.handle_.get(), "main");
+    return fail(errc_of(rc), std::string(file != nullptr ? file : "a backup") + ": copy the database: " + sqlite3_errstr(rc));
+}
 
 Result<Transaction> Transaction::begin(Database& database) {
     SCKPT_TRY(database.script("BEGIN IMMEDIATE"));

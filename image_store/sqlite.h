@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include <sqlite3.h>
@@ -18,6 +19,20 @@
 namespace sckpt {
 
 enum class Step { row, done };  // an error is the Result's
+
+// Statements that were prepared once and wait to be run again, by the address of their text.
+class StatementCache {
+   public:
+    StatementCache() = default;
+    StatementCache(const StatementCache&) = delete;
+    StatementCache& operator=(const StatementCache&) = delete;
+    ~StatementCache();
+    sqlite3_stmt* take(const char* sql);  // null: none is idle
+    void give_back(const char* sql, sqlite3_stmt* statement);
+
+   private:
+    std::unordered_map<const char*, sqlite3_stmt*> idle_;
+};
 
 class Statement {
    public:
@@ -33,29 +48,36 @@ class Statement {
 
    private:
     friend class Database;
-    struct Finalize {
-        void operator()(sqlite3_stmt* handle) const { sqlite3_finalize(handle); }
+    struct Release {
+        StatementCache* cache = nullptr;  // null: finalized after use
+        const char* sql = nullptr;
+        void operator()(sqlite3_stmt* handle) const;
     };
-    explicit Statement(sqlite3_stmt* handle) : handle_(handle) {}
+    Statement(sqlite3_stmt* handle, Release release) : handle_(handle, release) {}
 
     std::string text(int column) const;
     int bind(int index, std::string_view value);
+    int bind(int index, double value) { return sqlite3_bind_double(handle_.get(), index, value); }
     template <std::integral T>
     int bind(int index, T value) { return sqlite3_bind_int64(handle_.get(), index, static_cast<sqlite3_int64>(value)); }
 
-    std::unique_ptr<sqlite3_stmt, Finalize> handle_;
+    std::unique_ptr<sqlite3_stmt, Release> handle_;
 };
 
 class Database {
    public:
-    // Opens or creates, 0600: foreign keys checked, WAL, synchronous=FULL, 5 s of patience with a lock.
+    // Opens or creates, 0600: foreign keys checked, WAL, synchronous=FULL, 64 MiB of cache, 5 s of patience with a lock.
     // A file that carries another application's id, or none and yet has tables, is refused and left alone.
     static Result<Database> open(const std::string& path, std::int32_t application_id);
 
-    // A statement with its parameters ?1, ?2, … bound to integers or text; the text is copied.
+    // Errc::corrupt when the file's structure is damaged. Reads all of it.
+    Result<> check();
+
+    // A statement with its parameters ?1, ?2, … bound to numbers or text; the text is copied.
+    // `sql` must live for ever: the statement is kept for the next one who asks for the same text.
     template <class... A>
     Result<Statement> query(const char* sql, const A&... values) {
-        SCKPT_ASSIGN(Statement statement, prepare(sql));
+        SCKPT_ASSIGN(Statement statement, prepare(sql, cache_.get()));
         int index = 0;
         int rc = SQLITE_OK;
         ((rc = rc == SQLITE_OK ? statement.bind(++index, values) : rc), ...);
@@ -77,18 +99,35 @@ class Database {
     bool in_transaction() const { return sqlite3_get_autocommit(handle_.get()) == 0; }
 
    private:
+    friend class Backup;
     struct Close {
         void operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }
     };
-    explicit Database(sqlite3* handle) : handle_(handle) {}
+    explicit Database(sqlite3* handle) : handle_(handle), cache_(std::make_unique<StatementCache>()) {}
     Result<> configure();
     Result<> claim(std::int32_t application_id);
-    Result<Statement> prepare(const char* sql);
+    Result<Statement> prepare(const char* sql, StatementCache* cache);
     Result<> finish(Statement& statement);
     Result<std::string> pragma(const std::string& text);
     std::unexpected<Error> error(std::string_view doing) const;
 
     std::unique_ptr<sqlite3, Close> handle_;
+    std::unique_ptr<StatementCache> cache_;  // its statements end before the database is closed
+};
+
+// A copy of a whole database, made in steps: between them the source may be used and changed.
+class Backup {
+   public:
+    static Result<Backup> begin(Database& source, const std::string& path);  // a new file, 0600
+    Result<bool> step(int pages);                                            // true: done, not yet durable
+
+   private:
+    struct Finish {
+        void operator()(sqlite3_backup* handle) const { sqlite3_backup_finish(handle); }
+    };
+    Backup(Database target, sqlite3_backup* handle) : target_(std::move(target)), handle_(handle) {}
+    Database target_;
+    std::unique_ptr<sqlite3_backup, Finish> handle_;
 };
 
 class Transaction {

@@ -1,334 +1,349 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//
-// The store: what is put comes back verified or not at all, whatever was done to it, and whatever crash came in between.
 #include "image_store/store.h"
 
-#include <algorithm>
-#include <thread>
-#include <vector>
-
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 
-#include <catch2/generators/catch_generators.hpp>
+#include <algorithm>
 
-#include "tests/unit/image_store_fixture.h"
+#include "tests/unit/image_store_images.h"
 
 using namespace sckpt;
 using namespace sckpt::test;
-namespace fs = std::filesystem;
 
-TEST_CASE("the hash is BLAKE3", "[store]") {
-    CHECK(blake3_hex("") == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
-    CHECK(blake3_hex("abc") == "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
+namespace {
+
+constexpr std::size_t kPage = 4096, kChunk = 64u << 10;
+
+Files mixed_image() {
+    Files files = {{"core-1.img", "core"},
+                   {"empty.img", ""},
+                   {"fs/inner/deep.img", noise(777, 5)},
+                   {"zero.img", std::string(5 * kChunk + 3, '\0')}};
+    files["pages-1.img"] = noise(3'000'017, 1);
+    files["pages-2.img"] =
+        std::string(200'000, 'a') + std::string(300'000, '\0') + noise(100'000, 2) + std::string(kChunk * 3, '\0');
+    for (int i = 0; i < 300; ++i)
+        files[std::format("files/{}", i)] = noise(static_cast<std::size_t>(i), 100u + static_cast<unsigned>(i));
+    return files;
 }
 
-TEST_CASE("what is put comes back whole, private and with its digest", "[store]") {
-    const Fixture f;
-    CHECK(f.stored.bytes == kSourceBytes);
-    CHECK(f.stored.digest == blake3_hex(read_text(f.image + "/" + kManifestName)));
-    CHECK(f.nothing_incoming());
-    const auto got = f.store.get(kPath, f.stored.digest, f.target);
-    if (!got) FAIL(got.error().text);
-    CHECK(same_tree(f.source, f.target));
-    CHECK_FALSE(fs::exists(f.target + "/" + kManifestName));
-    for (const std::string& top : {f.image, f.target}) {
-        CHECK(fs::status(top).permissions() == fs::perms::owner_all);
-        CHECK(fs::status(top + "/files").permissions() == fs::perms::owner_all);
-        CHECK(fs::status(top + "/core-1.img").permissions() == (fs::perms::owner_read | fs::perms::owner_write));
+Files small_image() {
+    return {{"core-1.img", "core of a process"}, {"pages-1.img", noise(2 * kPage, 1) + std::string(kPage, 'x')}};
+}
+
+std::uint64_t files_below(FileSystem& files) { return all_files(files).size(); }
+
+}  // namespace
+
+TEST_CASE("an image comes back as it was") {
+    StoreBed bed;
+    const Files image = mixed_image();
+    for (const int threads : {1, 3}) {
+        const StoredImage stored = bed.put(image, bed.request(), threads);
+        const Manifest manifest = bed.open(stored);
+        CHECK(bed.get(manifest, threads) == image);
+        CHECK(bed.is_whole(manifest));
+        CHECK(manifest.identity.job_id == 4711);
+        CHECK(stored.plain_bytes == manifest.plain_bytes);
+        CHECK(stored.manifest.starts_with("job-4711-8/ckpt-3-batch-"));
+        REQUIRE(stored.packs.size() == 1);
+        CHECK(stored.new_bytes == stored.packs[0].bytes + contents(bed.files, stored.manifest).size());
+        CHECK(stored.packs[0].used < stored.packs[0].bytes);
+        CHECK(contents(bed.files, stored.packs[0].path).size() == stored.packs[0].bytes);
     }
 }
 
-TEST_CASE("the same files have the same digest, wherever they are put", "[store]") {
-    const Fixture f;
-    CHECK(f.store.put(f.source, "jobs/12/2", {})->digest == f.stored.digest);
-}
-
-TEST_CASE("progress grows to the size of the image", "[store]") {
-    const Fixture f;
-    std::vector<std::uint64_t> told;
-    REQUIRE(f.store.put(f.source, "jobs/12/2", [&](std::uint64_t bytes) { told.push_back(bytes); }));
-    REQUIRE(told.size() >= 4);
-    CHECK(std::ranges::is_sorted(told));
-    CHECK(told.back() == kSourceBytes);
-}
-
-TEST_CASE("get() makes its target, and tells what is not there", "[store]") {
-    const Fixture f;
-    CHECK(f.store.get("jobs/12/9", f.stored.digest, f.target).error().code == Errc::not_found);
-    CHECK_FALSE(fs::exists(f.target));
-    fs::create_directory(f.target);
-    write_text(f.target + "/mine", "x");
-    CHECK(f.store.get(kPath, f.stored.digest, f.target).error().code == Errc::exists);
-    CHECK(read_text(f.target + "/mine") == "x");
-}
-
-TEST_CASE("put() takes regular files alone and leaves nothing of what it refuses", "[store]") {
-    const Fixture f;
-    const std::string bad = f.directory / "bad";
-    make_source(bad);
-    SECTION("symbolic link") { fs::create_symlink("/etc/passwd", bad + "/link"); }
-    SECTION("symbolic link to a directory") { fs::create_directory_symlink("/etc", bad + "/link"); }
-    SECTION("FIFO") { REQUIRE(::mkfifo((bad + "/fifo").c_str(), 0600) == 0); }
-    SECTION("a manifest") { write_text(bad + "/manifest.json", "{}"); }
-    SECTION("a control character in a name") { write_text(bad + "/a\nb", "x"); }
-    const auto put = f.store.put(bad, "jobs/13/1", {});
-    REQUIRE_FALSE(put);
-    CHECK(put.error().code == Errc::invalid);
-    CHECK_FALSE(fs::exists(f.top + "/jobs/13"));
-    CHECK(f.nothing_incoming());
-}
-
-TEST_CASE("put() of a source that is not there, or is a symbolic link, fails", "[store]") {
-    const Fixture f;
-    CHECK(f.store.put(f.directory / "none", "a", {}).error().code == Errc::not_found);
-    fs::create_directory_symlink(f.source, f.directory / "link");
-    CHECK_FALSE(f.store.put(f.directory / "link", "a", {}));
-    CHECK_FALSE(fs::exists(f.top + "/a"));
-}
-
-TEST_CASE("a path that could lead out of the store is invalid in every call", "[store]") {
-    const Fixture f;
-    const std::string path =
-        GENERATE(as<std::string>(), "", ".", "..", "/", "/etc", "a/../b", "../a", "a//b", "a/", "a/.", "./a", "a b", "a~old",
-                 "~incoming", "a\nb", "\xc3\xa4", std::string("a\0b", 3), std::string(300, 'a'));
-    INFO(path);
-    CHECK(f.store.put(f.source, path, {}).error().code == Errc::invalid);
-    CHECK(f.store.get(path, f.stored.digest, f.target).error().code == Errc::invalid);
-    CHECK(f.store.remove(path).error().code == Errc::invalid);
-    CHECK(f.store.get(kPath, f.stored.digest, f.target));
-}
-
-TEST_CASE("a symbolic link in place of a directory of the store is not followed", "[store]") {
-    const Fixture f;
-    const std::string outside = f.directory / "outside";
-    const std::string link = GENERATE(as<std::string>(), "jobs", "jobs/12", "jobs/12/1");
-    INFO(link);
-    fs::rename(f.top + "/" + link, outside);
-    fs::create_directory_symlink(outside, f.top + "/" + link);
-    CHECK(f.store.put(f.source, kPath, {}).error().code == Errc::denied);
-    CHECK(f.store.get(kPath, f.stored.digest, f.target).error().code == Errc::denied);
-    CHECK(f.store.remove(kPath).error().code == Errc::denied);
-    const std::string rest = std::string(kPath).substr(link.size());
-    CHECK(same_tree(outside + rest, f.source));
-    CHECK(fs::exists(outside + rest + "/" + kManifestName));
-}
-
-TEST_CASE("a symbolic link in place of the store's own directory is not followed", "[store]") {
-    const Fixture f;
-    const std::string outside = f.directory / "outside";
-    fs::create_directory(outside);
-    write_text(outside + "/0.lock", "");
-    fs::remove_all(f.top + "/~incoming");
-    fs::create_directory_symlink(outside, f.top + "/~incoming");
-    CHECK(f.store.put(f.source, "a", {}).error().code == Errc::denied);
-    CHECK(f.store.sweep().error().code == Errc::denied);
-    CHECK(fs::exists(outside + "/0.lock"));
-}
-
-TEST_CASE("an image is replaced only once the new one is durable", "[store]") {
-    const Fixture f;
-    const std::string newer = f.directory / "newer";
-    make_source(newer, 50);
-    SECTION("the old one can be had until the last byte is copied") {
-        int reads = 0;
-        const auto put = f.store.put(newer, kPath, [&](std::uint64_t) {
-            const std::string target = f.target + std::to_string(reads++);
-            CHECK(f.store.get(kPath, f.stored.digest, target));
-        });
-        REQUIRE(put);
-        CHECK(reads >= 4);
-        REQUIRE(f.store.get(kPath, put->digest, f.target));
-        CHECK(same_tree(newer, f.target));
-        CHECK_FALSE(fs::exists(f.image + "~old"));
-    }
-    SECTION("a put that fails changes nothing") {
-        REQUIRE(::mkfifo((newer + "/zz").c_str(), 0600) == 0);
-        CHECK_FALSE(f.store.put(newer, kPath, {}));
-        CHECK(f.store.get(kPath, f.stored.digest, f.target));
-    }
-    SECTION("a crash between the two renames leaves the old one to be had") {
-        fs::rename(f.image, f.image + "~old");
-        CHECK(f.store.get(kPath, f.stored.digest, f.target));
-        const auto put = f.store.put(newer, kPath, {});
-        REQUIRE(put);
-        CHECK(f.store.get(kPath, put->digest, f.target + "2"));
-        CHECK_FALSE(fs::exists(f.image + "~old"));
-    }
-    SECTION("a crash after them leaves the new one to be had, and remove() removes both") {
-        fs::copy(f.image, f.image + "~old", fs::copy_options::recursive);
-        CHECK(f.store.get(kPath, f.stored.digest, f.target));
-        REQUIRE(f.store.remove(kPath));
-        CHECK_FALSE(fs::exists(f.top + "/jobs"));
+TEST_CASE("images of no file, of empty files and of nothing but zeros need no pack") {
+    StoreBed bed;
+    for (const Files& image : {Files{}, Files{{"a", ""}, {"b/c", ""}}, Files{{"a", std::string(1'000'000, '\0')}}}) {
+        const StoredImage stored = bed.put(image);
+        CHECK(stored.packs.empty());
+        CHECK(bed.get(bed.open(stored)) == image);
     }
 }
 
-TEST_CASE("no image in an image, and none in place of a directory of images", "[store]") {
-    const Fixture f;
-    CHECK(f.store.put(f.source, std::string(kPath) + "/deeper", {}).error().code == Errc::invalid);
-    CHECK(f.store.put(f.source, "jobs", {}).error().code == Errc::invalid);
-    CHECK(f.store.put(f.source, "jobs/12", {}).error().code == Errc::invalid);
-    CHECK(f.store.get(kPath, f.stored.digest, f.target));
+TEST_CASE("zero chunks are holes in what is read back") {
+    RealFiles target;
+    StoreBed bed;
+    const Manifest manifest = bed.open(bed.put({{"pages-1.img", std::string(64 * kChunk, '\0') + noise(kChunk, 1)}}));
+    REQUIRE(bed.store.get(manifest, target.files, {}));
+    struct stat facts{};
+    REQUIRE(::stat((target.directory / "pages-1.img").c_str(), &facts) == 0);
+    CHECK(facts.st_size == 65 * static_cast<off_t>(kChunk));
+    CHECK(facts.st_blocks * 512 <= 2 * static_cast<off_t>(kChunk));
 }
 
-TEST_CASE("remove() takes the image and what became empty, and nothing else", "[store]") {
-    const Fixture f;
-    REQUIRE(f.store.put(f.source, "jobs/12/2", {}));
-    REQUIRE(f.store.remove(kPath));
-    CHECK_FALSE(fs::exists(f.image));
-    CHECK(fs::exists(f.top + "/jobs/12/2"));
-    CHECK(f.store.remove(kPath));
-    CHECK(f.store.remove("never/was"));
-    fs::remove(f.top + "/jobs/12/2/manifest.json");  // a remove() that was cut short
-    REQUIRE(f.store.remove("jobs/12/2"));
-    CHECK_FALSE(fs::exists(f.top + "/jobs"));
-    CHECK(fs::exists(f.top));
+TEST_CASE("what the base has is referred to") {
+    StoreBed bed;
+    const Files image = mixed_image();
+    const StoredImage first = bed.put(image);
+    const Manifest base = bed.open(first);
+
+    const StoredImage again = bed.put(image, &base);
+    REQUIRE(again.packs.size() == 1);
+    CHECK(again.packs[0].path == first.packs[0].path);
+    CHECK(again.packs[0].used == first.packs[0].used);
+    CHECK(bed.get(bed.open(again)) == image);
+
+    Files changed = image;
+    changed["pages-1.img"].replace(kChunk * 10 + 100, 3, "new");
+    changed["other.img"] = image.at("pages-1.img").substr(5 * kChunk, 2 * kChunk);  // known, from another place
+    const StoredImage third = bed.put(changed, &base);
+    REQUIRE(third.packs.size() == 2);
+    CHECK(third.new_bytes < first.new_bytes / 10);
+    CHECK(bed.get(bed.open(third)) == changed);
 }
 
-TEST_CASE("a full file system is no_space and leaves nothing behind", "[store]") {
-    if (::geteuid() != 0) SKIP("only root can mount the small tmpfs that this needs");
-    const TempDir directory;
-    make_source(directory / "small");
-    make_source(directory / "large");
-    write_text(directory / "large/zz.img", noise(6u << 20, 3));
-    const std::string top = directory / "full";
-    fs::create_directory(top);
-    constexpr int kNoMount = 99;
-    Child child([&] {  // with a mount namespace of its own, which goes with it
-        if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return kNoMount;
-        if (::mount("tmpfs", top.c_str(), "tmpfs", 0, "size=8m,mode=0700") != 0) return kNoMount;
-        auto store = Store::open(top);
-        if (!store) return 1;
-        const auto old = store->put(directory / "small", "jobs/1", {});
-        if (!old) return 2;
-        const auto put = store->put(directory / "large", "jobs/2", {});
-        if (put || put.error().code != Errc::no_space) return 3;
-        if (fs::exists(top + "/jobs/2") || !fs::is_empty(top + "/~incoming")) return 4;
-        const auto replaced = store->put(directory / "large", "jobs/1", {});
-        if (replaced || replaced.error().code != Errc::no_space || !fs::is_empty(top + "/~incoming")) return 5;
-        if (!store->get("jobs/1", old->digest, directory / "target")) return 6;
-        if (!store->put(directory / "small", "jobs/2", {})) return 7;
-        return 0;
-    });
-    const int code = child.exit_code();
-    if (code == kNoMount) SKIP("this system lets root make no mount namespace");
-    CHECK(code == 0);
-}
-
-TEST_CASE("sweep() leaves a put() of another process alone, and clears up after one that was killed", "[store]") {
-    const Fixture f;
-    int started[2], go[2];
-    REQUIRE(::pipe(started) == 0);
-    REQUIRE(::pipe(go) == 0);
-    Child writer([&] {
-        bool waited = false;
-        const auto put = f.store.put(f.source, "jobs/13/1", [&](std::uint64_t) {
-            if (std::exchange(waited, true)) return;
-            char byte = 'x';
-            if (::write(started[1], &byte, 1) != 1 || ::read(go[0], &byte, 1) != 1) ::_exit(9);
-        });
-        return put ? 0 : 1;
-    });
-    char byte = 0;
-    REQUIRE(::read(started[0], &byte, 1) == 1);
-    CHECK_FALSE(f.nothing_incoming());
-    REQUIRE(f.store.sweep());
-    CHECK_FALSE(f.nothing_incoming());
-    SECTION("it goes on") {
-        REQUIRE(::write(go[1], "g", 1) == 1);
-        CHECK(writer.exit_code() == 0);
-        CHECK(f.store.get("jobs/13/1", f.stored.digest, f.target));
-    }
-    SECTION("it is killed") {
-        writer.kill_and_reap();
-        REQUIRE(f.store.sweep());
-        CHECK(f.nothing_incoming());
-        CHECK_FALSE(fs::exists(f.top + "/jobs/13"));
-        CHECK(f.store.put(f.source, "jobs/13/1", {}));
-    }
-    for (const int fd : {started[0], started[1], go[0], go[1]}) ::close(fd);
-    CHECK(f.store.get(kPath, f.stored.digest, f.target + "2"));
-}
-
-TEST_CASE("a put() whose lock nobody sees fails when its directory is swept away", "[store]") {
-    const Fixture f;
-    const auto put = f.store.put(f.source, "jobs/13/1", [&](std::uint64_t) {
-        for (const auto& entry : fs::directory_iterator(f.top + "/~incoming"))
-            if (entry.path().extension() == ".lock") fs::remove(entry.path());
-        CHECK(f.store.sweep());
-    });
-    CHECK_FALSE(put);
-    CHECK_FALSE(fs::exists(f.top + "/jobs/13"));
-    CHECK(f.nothing_incoming());
-}
-
-TEST_CASE("sweep() clears remains of every kind", "[store]") {
-    const Fixture f;
-    for (const char* name : {"0", "1.dead", "2", "2.dead"}) make_source(f.top + "/~incoming/" + name);
-    write_text(f.top + "/~incoming/2.lock", "");
-    write_text(f.top + "/~incoming/3.lock", "");
-    REQUIRE(f.store.sweep());
-    CHECK(f.nothing_incoming());
-    CHECK(f.store.get(kPath, f.stored.digest, f.target));
-}
-
-TEST_CASE("threads may put and remove beside each other", "[store]") {
-    const Fixture f;
-    fs::create_directory(f.directory / "tiny");
-    write_text(f.directory / "tiny/a", "x");
-    std::vector<std::string> errors[2];
-    const auto work = [&](int self) {
-        for (int i = 0; i < 60; ++i) {
-            const std::string path = "shared/deep/" + std::to_string(self);
-            if (auto put = f.store.put(f.directory / "tiny", path, {}); !put) errors[self].push_back(put.error().text);
-            if (auto removed = f.store.remove(path); !removed) errors[self].push_back(removed.error().text);
-        }
+TEST_CASE("memory that did not change is found wherever in its file it lies") {
+    StoreBed bed;
+    const std::string array = noise(40 * kChunk, 3);
+    const auto image_with = [&](std::size_t heap_pages, std::uint64_t seed) {
+        return Files{{"pages-1.img", noise(heap_pages * kPage, seed) + array}};
     };
-    std::thread first(work, 0), second(work, 1);
-    first.join();
-    second.join();
-    for (const auto& list : errors)
-        if (!list.empty()) FAIL(list.front());
-    CHECK(f.nothing_incoming());
-    CHECK_FALSE(fs::exists(f.top + "/shared"));
+    const auto request_with = [&](std::size_t heap_pages, const Manifest* base) {
+        PutRequest request = bed.request(base);
+        const std::uint64_t heap = heap_pages * kPage;
+        request.pages["pages-1.img"] = {{0, heap, 0x10000}, {heap, array.size(), 0x7fff00003000}};
+        return request;
+    };
+    const Manifest base = bed.open(bed.put(image_with(7, 1), request_with(7, nullptr)));
+    const StoredImage grown = bed.put(image_with(20, 2), request_with(20, &base));
+    CHECK(grown.new_bytes < 20 * kPage + 25'000);
+    CHECK(bed.get(bed.open(grown)) == image_with(20, 2));
+    PutRequest without = request_with(20, &base);
+    without.pages["pages-1.img"][1].bytes += 1;  // does not fit the file: it is cut at its offsets then
+    CHECK(bed.get(bed.open(bed.put(image_with(20, 2), without))) == image_with(20, 2));
 }
 
-TEST_CASE("only a private directory of our own is a store", "[store]") {
-    const TempDir directory;
-    const std::string top = directory / "a/store";
-    // A store that is not mounted must not come into being on the node's own disk.
-    CHECK(Store::open(top).error().code == Errc::unavailable);
-    CHECK_FALSE(std::filesystem::exists(top));
-    open_store(top);
-    REQUIRE(Store::open(top));
-    CHECK(fs::status(top).permissions() == fs::perms::owner_all);
-    CHECK(Store::open(top + "/"));
-    SECTION("readable by others") {
-        const int mode = GENERATE(0755, 0750, 0770, 0701);
-        REQUIRE(::chmod(top.c_str(), static_cast<mode_t>(mode)) == 0);
-        CHECK(Store::open(top).error().code == Errc::denied);
+TEST_CASE("a chunk that an image has twice is written once") {
+    StoreBed bed;
+    const std::string block = noise(kChunk, 9);
+    Files image;
+    for (int i = 0; i < 40; ++i) image[std::format("f{}", i)] = block + block + block;
+    const StoredImage stored = bed.put(image, bed.request(), 4);
+    CHECK(stored.packs.at(0).used <= 2 * kChunk);  // of 120: only within one block of new chunks a chunk may be there twice
+    CHECK(bed.get(bed.open(stored)) == image);
+}
+
+TEST_CASE("only packs that are referred to are named, and one that is gone is done without") {
+    StoreBed bed;
+    Files image = {{"a", noise(3 * kChunk, 1)}};
+    const StoredImage first = bed.put(image);
+    const Manifest base1 = bed.open(first);
+    image["b"] = noise(2 * kChunk, 2);
+    const StoredImage second = bed.put(image, &base1);
+    const Manifest base2 = bed.open(second);
+    REQUIRE(base2.packs.size() == 2);
+    const StoredImage third = bed.put({{"b", image["b"]}}, &base2);
+    REQUIRE(third.packs.size() == 1);
+    CHECK(third.packs[0].path != first.packs[0].path);
+
+    REQUIRE(bed.files.remove(first.packs[0].path));
+    const StoredImage fourth = bed.put(image, &base2);
+    const Manifest healed = bed.open(fourth);
+    CHECK(bed.is_whole(healed));
+    CHECK(bed.get(healed) == image);
+    CHECK_FALSE(bed.is_whole(base2));
+}
+
+TEST_CASE("a manifest refers to no more than so many packs") {
+    StoreBed bed;
+    Files image;
+    std::optional<Manifest> base;
+    for (std::size_t i = 0; i < kMaxPacks + 3; ++i) {
+        image[std::format("{:03}", i)] = noise(100 + i, i);
+        base = bed.open(bed.put(image, base ? &*base : nullptr));
+        REQUIRE(base->packs.size() == std::min(i + 1, kMaxPacks));
     }
-    SECTION("another user's") {
-        if (::geteuid() != 0) SKIP("only root can give a directory away");
-        REQUIRE(::chown(top.c_str(), 12345, 0) == 0);
-        CHECK(Store::open(top).error().code == Errc::denied);
+    CHECK(bed.get(*base) == image);
+}
+
+TEST_CASE("a change of any byte of a pack is seen, and the place is named") {
+    StoreBed bed;
+    const StoredImage stored = bed.put(small_image());
+    const Manifest manifest = bed.open(stored);
+    const PackUse& pack = stored.packs.at(0);
+    for (std::uint64_t at = 0; at < pack.bytes; at += 7) {
+        REQUIRE(bed.files.damage(pack.path, at));
+        const auto faults = bed.store.check(manifest, {});
+        REQUIRE(faults);
+        REQUIRE_FALSE(faults->empty());
+        CHECK(faults->front().pack == pack.path);
+        REQUIRE(bed.files.damage(pack.path, at));
     }
-    SECTION("a symbolic link") {
-        fs::create_directory_symlink(top, directory / "link");
-        CHECK_FALSE(Store::open(directory / "link"));
-        CHECK_FALSE(Store::open(directory / "link/"));
+    REQUIRE(bed.is_whole(manifest));
+
+    std::vector<Chunk> chunks(manifest.chunk_count);
+    REQUIRE(manifest.read_chunks(0, chunks));
+    REQUIRE(bed.files.damage(pack.path, chunks.back().offset + 5));
+    MemoryFileSystem target;
+    const auto got = bed.store.get(manifest, target, {.threads = 2});
+    REQUIRE_FALSE(got);
+    CHECK(got.error().code == Errc::corrupt);
+    CHECK(got.error().text.contains("pages-1.img at 0: chunk "));
+    CHECK(got.error().text.contains(pack.path));
+}
+
+TEST_CASE("check tells of many faults, but of each bad pack") {
+    StoreBed bed;
+    Files image;
+    for (int i = 0; i < 200; ++i) image[std::format("a{:03}", i)] = noise(1000, static_cast<unsigned>(i));
+    const StoredImage first = bed.put(image);
+    const Manifest base = bed.open(first);
+    image["z"] = noise(1000, 1000);
+    const StoredImage second = bed.put(image, &base);
+    const Manifest manifest = bed.open(second);
+    for (const PackUse& pack : second.packs) REQUIRE(bed.files.remove(pack.path));
+    const auto faults = bed.store.check(manifest, {.threads = 2});
+    REQUIRE(faults);
+    CHECK(faults->size() >= 100);
+    CHECK(faults->size() <= 102);
+    for (const PackUse& pack : second.packs) CHECK(std::ranges::contains(*faults, pack.path, &ChunkFault::pack));
+    CHECK(faults->back().what.contains("more"));
+}
+
+TEST_CASE("a put that fails leaves nothing") {
+    StoreBed bed;
+    const Files image = mixed_image();
+    PutRequest request = bed.request();
+    MemoryFileSystem source;
+    make_image(source, image);
+    request.seal = [](const Digest&) -> Result<Seal> { return fail(Errc::unavailable, "nobody seals"); };
+    const auto unsealed = bed.store.put(source, request, {.threads = 2});
+    REQUIRE_FALSE(unsealed);
+    CHECK(unsealed.error().code == Errc::unavailable);
+    CHECK(files_below(bed.files) == 0);
+
+    int told = 0;
+    const auto stopped =
+        bed.store.put(source, bed.request(), {.threads = 2, .progress = [&](std::uint64_t, std::uint64_t) -> Result<> {
+                                                  ++told;
+                                                  return fail(Errc::busy, "enough");
+                                              }});
+    REQUIRE_FALSE(stopped);
+    CHECK(stopped.error().text == "enough");
+    CHECK(told == 1);
+    CHECK(files_below(bed.files) == 0);
+
+    bed.files.set_capacity(100'000);
+    const auto full = bed.store.put(source, bed.request(), {.threads = 2});
+    REQUIRE_FALSE(full);
+    CHECK(full.error().code == Errc::no_space);
+    CHECK(files_below(bed.files) == 0);
+
+    for (const char* directory : {"../x", "", "/tmp", "a//b"}) {
+        PutRequest outside = bed.request();
+        outside.directory = directory;
+        CHECK_FALSE(bed.store.put(source, outside, {}));
     }
-    SECTION("no directory") {
-        write_text(directory / "file", "x");
-        CHECK_FALSE(Store::open(directory / "file"));
-        CHECK(Store::open("relative").error().code == Errc::invalid);
-        CHECK(Store::open("").error().code == Errc::invalid);
-    }
-    SECTION("opened up later") {
-        const Store store = open_store(top);
-        make_source(directory / "source");
-        REQUIRE(::chmod(top.c_str(), 0755) == 0);
-        CHECK(store.put(directory / "source", "a", {}).error().code == Errc::denied);
-    }
+}
+
+TEST_CASE("progress is told, up to all of it") {
+    StoreBed bed;
+    MemoryFileSystem source;
+    make_image(source, mixed_image());
+    std::uint64_t plain = 0, written = 0;
+    const auto progress = [&](std::uint64_t p, std::uint64_t w) -> Result<> {
+        CHECK(p >= plain);
+        CHECK(w >= written);
+        plain = p;
+        written = w;
+        return {};
+    };
+    const auto stored = bed.store.put(source, bed.request(), {.threads = 2, .progress = progress});
+    REQUIRE(stored);
+    CHECK(plain == stored->plain_bytes);
+    CHECK(written >= stored->packs[0].used);
+    plain = written = 0;
+    MemoryFileSystem target;
+    REQUIRE(bed.store.get(bed.open(*stored), target, {.threads = 2, .progress = progress}));
+    CHECK(plain == stored->plain_bytes);
+}
+
+TEST_CASE("a limit of bytes per second is kept, and does not delay a stop") {
+    StoreBed bed;
+    MemoryFileSystem source;
+    make_image(source, {{"pages-1.img", noise(4u << 20, 1)}});
+    auto begin = std::chrono::steady_clock::now();
+    REQUIRE(bed.store.put(source, bed.request(), {.threads = 2, .bytes_per_second = 16u << 20}));
+    CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::milliseconds(180));  // the first megabyte is free
+    begin = std::chrono::steady_clock::now();
+    const auto stop = [](std::uint64_t plain, std::uint64_t) -> Result<> {
+        return plain == 0 ? Result<>{} : fail(Errc::busy, "enough");
+    };
+    CHECK_FALSE(bed.store.put(source, bed.request(), {.threads = 2, .bytes_per_second = 1000, .progress = stop}));
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(60));
+}
+
+TEST_CASE("the files of an image are compared with its manifest, byte for byte and name for name") {
+    StoreBed bed;
+    const Files image = {{"a", noise(2 * kChunk, 1)}, {"b", ""}, {"c/d", std::string(kChunk, '\0') + "x"}};
+    const Manifest manifest = bed.open(bed.put(image));
+    const auto verdict = [&](const Files& files, const std::vector<std::string>& besides = {}) {
+        MemoryFileSystem found;
+        make_image(found, files);
+        const auto result = verify_files(manifest, found, besides, 2);
+        if (result) return std::string("good");
+        CHECK(result.error().code == Errc::corrupt);
+        return result.error().text;
+    };
+    CHECK(verdict(image) == "good");
+    Files other = image;
+    other["c/e"] = "";
+    CHECK(verdict(other).contains("c/e is there"));
+    CHECK(verdict(other, {"c/e"}) == "good");
+    other = image;
+    other.erase("b");
+    CHECK(verdict(other).contains("b is missing"));
+    other = image;
+    other["a"] += "x";
+    CHECK(verdict(other).contains("a has"));
+    other = image;
+    other["a"][kChunk + 1] ^= 1;
+    CHECK(verdict(other).contains("a at 65536"));
+    other = image;
+    other["c/d"][9] = 1;
+    CHECK(verdict(other).contains("c/d at 0"));
+}
+
+TEST_CASE("what is still used of packs goes into a new one, and every image stays whole") {
+    StoreBed bed;
+    Files image = {{"a", noise(20 * kChunk, 1)}, {"b", noise(3 * kChunk, 2)}, {"z", std::string(kChunk, '\0')}};
+    const StoredImage first = bed.put(image);
+    const Manifest one = bed.open(first);
+    image["a"] = image["a"].substr(0, kChunk) + noise(19 * kChunk, 3);
+    const Manifest two = bed.open(bed.put(image, &one));
+    const Files image_two = image;
+    image["c"] = "more";
+    const Manifest three = bed.open(bed.put(image, &two));
+    const Files image_three = image;
+
+    const auto seal = [&](const Digest& body) { return Result<Seal>(bed.keys.seal(body)); };
+    const auto compacted = bed.store.compact({&two, &three}, {first.packs[0].path}, seal, {});
+    if (!compacted) FAIL(compacted.error().text);
+    REQUIRE(compacted->size() == 2);
+    REQUIRE(bed.files.remove(first.packs[0].path));
+    const Manifest new_two = bed.open(compacted->at(0)), new_three = bed.open(compacted->at(1));
+    CHECK(bed.get(new_two) == image_two);
+    CHECK(bed.get(new_three) == image_three);
+    CHECK(bed.is_whole(new_three));
+    CHECK(new_two.identity.job_id == 4711);
+    CHECK(compacted->at(0).packs.size() == 2);
+    CHECK(compacted->at(1).packs.size() == 3);
+    CHECK(compacted->at(0).new_bytes < 6 * kChunk);  // one chunk of a, three of b
+    CHECK(compacted->at(1).new_bytes < kChunk);      // a manifest
+    CHECK_FALSE(bed.is_whole(two));
+}
+
+TEST_CASE("a compaction moves nothing that does not verify, and leaves nothing then") {
+    StoreBed bed;
+    const StoredImage stored = bed.put(small_image());
+    const Manifest manifest = bed.open(stored);
+    REQUIRE(bed.files.damage(stored.packs[0].path, 200));
+    const auto before = files_below(bed.files);
+    const auto seal = [&](const Digest& body) { return Result<Seal>(bed.keys.seal(body)); };
+    const auto compacted = bed.store.compact({&manifest}, {stored.packs[0].path}, seal, {});
+    REQUIRE_FALSE(compacted);
+    CHECK(compacted.error().code == Errc::corrupt);
+    CHECK(files_below(bed.files) == before);
 }
