@@ -4,13 +4,16 @@
 //
 // What must survive is in the catalogue and is written before it is acted upon; what is here in memory is rebuilt from the
 // nodes' hello messages and from Slurm. Calls come from gRPC threads and from the watcher's thread; one mutex guards the state,
-// and no call to Slurm is made while it is held (slurmctld may take seconds to answer).
-//   controller.cpp        start, jobs and checkpoints          controller_nodes.cpp   what nodes report
-//   controller_watch.cpp  the watcher: Slurm's view, due work  controller_query.cpp   what commands ask
+// and no call to Slurm is made while it is held (slurmctld may take seconds to answer). Nothing here waits for the store: which checkpoints
+// go, and when their files do, is the keeper's business (daemon/store_keeper.h).
+//   controller.cpp              start, jobs                       controller_nodes.cpp   nodes and the tasks they report
+//   controller_generations.cpp  checkpoints while they are made   controller_resume.cpp  restarts
+//   controller_watch.cpp        the watcher: Slurm's view, due work                      controller_query.cpp  what commands ask
 #pragma once
 
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -20,10 +23,13 @@
 #include <vector>
 
 #include "common/config.h"
+#include "common/log.h"
 #include "common/result.h"
-#include "daemon/outbox.h"
+#include "daemon/drain_grants.h"
 #include "daemon/restart_policy.h"
 #include "daemon/slurm_api.h"
+#include "daemon/store_keeper.h"
+#include "daemon/store_orders.h"
 #include "image_store/catalogue.h"
 #include "rpc/auth_munge.h"
 #include "rpc/sckpt.pb.h"
@@ -34,18 +40,25 @@ namespace sckpt {
 struct Generation {
     RowId id = 0, job = 0;
     std::uint32_t job_id = 0;
-    std::string node, path;
+    std::string node;
+    bool urgent = false;
     rpc::CreateProgress progress;
     std::optional<Error> error;  // it was dropped
     bool finished = false;       // complete or dropped
     std::chrono::steady_clock::time_point dump_deadline;
 };
 
-using NodeOutbox = Outbox<rpc::ControllerMessage>;
+// True when it worked. A failure of the catalogue, whose disk is full or gone, is told in the log: what is at hand is lost, nothing else.
+template <class T>
+bool worked(const Result<T>& done, std::string_view doing = "the catalogue") {
+    if (!done) log_error("{}: {}", doing, done.error().text);
+    return done.has_value();
+}
 
 class Controller {
    public:
-    Controller(Config config, Catalogue catalogue);
+    // note: what an administrator should know of the catalogue, for status().
+    Controller(const Config& config, Catalogue& catalogue, StoreOrders& orders, StoreKeeper& keeper, std::string note);
 
     // --- commands; the caller is authenticated, what it may do is decided here
     // Follows one checkpoint: each next() waits for news, at most a second, so that the caller can see whether its client is still there.
@@ -64,13 +77,21 @@ class Controller {
         std::string last_;
         bool finished_ = false;
     };
-    // Orders a checkpoint, or joins the one being dumped. Errc::exists: the one before is still on its way into the store; ask again.
-    Result<Watch> create(std::uint32_t job_id, const rpc::Caller& caller);
+    // Orders a checkpoint, or joins the one being dumped; urgent: drained before others. Errc::exists: the one before is still on its way
+    // into the store; ask again.
+    Result<Watch> create(std::uint32_t job_id, bool urgent, const rpc::Caller& caller);
     // Puts a running job back into the queue; it will go on from its latest complete checkpoint.
     Result<> requeue(std::uint32_t job_id, const rpc::Caller& caller);
+    Result<rpc::PinReply> pin(const rpc::PinRequest& request, const rpc::Caller& caller);
     Result<rpc::ListReply> list(std::uint32_t job_id, const rpc::Caller& caller);
     Result<rpc::ShowReply> show(std::uint32_t job_id, std::uint32_t checkpoint, const rpc::Caller& caller);
     rpc::StatusReply status();
+    // What is under way of the jobs that the caller may see; 0: of all.
+    Result<rpc::WatchReply> under_way(std::uint32_t job_id, const rpc::Caller& caller);
+    // Waits until something has changed since `seen`, at most a second; answers what to give the next time.
+    std::uint64_t wait_for_change(std::uint64_t seen);
+    Result<> may_administer(const rpc::Caller& caller) const;  // operators only
+    std::vector<rpc::Orphan> fast_tier_leftovers();            // that nodes had and were told to drop, the latest last
 
     // --- nodes
     std::shared_ptr<NodeOutbox> attach(const rpc::NodeHello& hello);
@@ -92,6 +113,7 @@ class Controller {
     };
     struct ResumeSession {  // one restart of a job: which checkpoints were tried
         std::uint32_t restart_count = 0;
+        std::string node;
         std::uint32_t number = 0;  // the one ordered last; 0: none, or its restore has failed
         std::uint32_t below = 0;   // those from this number on have failed; 0: none has
         std::uint64_t query = 0;   // that it was ordered for
@@ -100,76 +122,101 @@ class Controller {
         bool node_fault = false;   // the node could not restore, whatever the image: an older one would fare no better
     };
 
-    // controller.cpp (the mutex is held in all of these, but in recover_generations(), which the constructor calls)
+    // controller.cpp (the mutex is held in all private functions, but in recover_generations(), verify_task() and those that say so)
     void recover_generations();
     Result<> may_act(const JobRow& job, const rpc::Caller& caller) const;
+    Result<JobRow> job_for(std::uint32_t job_id, const rpc::Caller& caller) const;
     Result<JobRow> ensure_job(const rpc::Task& task, const SlurmJob& slurm);
-    static bool is_run_of(const JobRow& row, const SlurmJob& slurm);
-    Result<std::shared_ptr<Generation>> begin_generation(const JobRow& job, LiveTask& live);
-    void drop_generation(RowId checkpoint, const std::string& reason);
-    void finish_generation(const std::shared_ptr<Generation>& generation, std::optional<Error> error);
-    void abandon_unfinished(const JobRow& job, const std::string& reason);
-    void prune(const JobRow& job);
-    void discard_checkpoints(const JobRow& job);
-    void send_remove(RowId checkpoint);
+    void end_job(const JobRow& job, JobOutcome outcome);
+    bool waits_for_rebuild() const;
     bool send(const std::string& node, rpc::ControllerMessage message);
     void schedule_next(LiveTask& live, const JobRow& job);
     void note(RowId job, const std::string& text);
+    void announce();  // something that watchers look at has changed
+
+    // controller_generations.cpp
+    Result<std::shared_ptr<Generation>> begin_generation(const JobRow& job, LiveTask& live, bool urgent);
+    Result<rpc::DumpOrder> dump_order(const JobRow& job, const LiveTask& live, const CheckpointRow& row) const;
     std::shared_ptr<Generation> generation_of_job(std::uint32_t job_id) const;
+    void make_urgent(Generation& generation);
+    void drop_generation(RowId checkpoint, const std::string& reason);
+    void finish_generation(const std::shared_ptr<Generation>& generation, std::optional<Error> error);
+    void abandon_unfinished(const JobRow& job, const std::string& reason);
+    void dump_done(const std::string& node, const rpc::DumpDone& done);
+    void drain_request(const std::string& node, const rpc::DrainRequest& request);
+    void drain_progress(const rpc::DrainProgress& progress);
+    void store_done(const std::string& node, const rpc::StoreDone& done);
+    void evicted(const std::string& node, RowId checkpoint);
+    bool drain_is_near(const JobRow& job);
+    void send_grants();
+    void send_drop(const std::string& node, RowId checkpoint);
+    void send_stored(const std::string& node, RowId checkpoint);
+    void send_urgent(const std::string& node, RowId checkpoint);
+    void settle(const std::string& node, RowId checkpoint);
 
     // controller_nodes.cpp
-    void task_started(const std::string& node, const rpc::Task& task);
+    void settle_nodes();
+    void take_stock(const rpc::NodeHello& hello);
+    bool keeps_image(const std::string& node, const rpc::HeldImage& image);
+    void task_started(const std::string& node, const rpc::Task& task);  // takes the mutex itself
     void task_ended(const std::string& node, const rpc::Task& task);
-    void resume_query(const std::string& node, const rpc::ResumeQuery& query);
+    Result<SlurmJob> verify_task(const std::string& node, const rpc::Task& task);
+
+    // controller_resume.cpp
+    void resume_query(const std::string& node, const rpc::ResumeQuery& query);  // takes the mutex itself
     rpc::ResumeOrder choose_resume(const JobRow& job, const rpc::ResumeQuery& query, const std::string& node, bool& hold);
-    void dump_done(const std::string& node, const rpc::DumpDone& done);
-    void store_progress(const rpc::StoreProgress& progress);
-    void store_done(const std::string& node, const rpc::StoreDone& done);
+    Result<rpc::ResumeOrder> restore_order(const JobRow& job, const CheckpointRow& checkpoint);
+    rpc::ResumeOrder give_up(const JobRow& job, RestartRow restart);
     void restore_done(const std::string& node, const rpc::RestoreDone& done);
-    void removed(const rpc::Removed& removed);
+    void restore_failed(const CheckpointRow& checkpoint, const std::string& node, const rpc::RestoreDone& done);
     void resumed(RowId job, std::uint32_t number);
     void record_restart(RowId job, const RestartRow& restart);
-    bool drain_is_near(const JobRow& job);
-    Result<SlurmJob> verify_task(const std::string& node, const rpc::Task& task);
 
     // controller_watch.cpp
     struct Errands {  // calls to Slurm that tick() makes once the mutex is free
         std::vector<std::uint32_t> start_now, requeue;
         std::vector<JobRow> gone;  // not in Slurm's list: asked for once more before they are forgotten
     };
+    void watch_jobs(const std::vector<SlurmJob>& jobs, std::chrono::steady_clock::time_point snapshot, Errands& errands);
     void watch_job(const JobRow& job, std::chrono::steady_clock::time_point snapshot, Errands& errands);
     void watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& errands);
-    void forgotten(const JobRow& job);
     void check_generations();
     void start_due_checkpoints();
+    void learn_cluster();  // without the mutex, as those that follow
     void run_errands(const Errands& errands);
     void hold(std::uint32_t job_id, const std::string& reason);
 
     // controller_query.cpp
-    rpc::Job describe(const JobRow& job, bool whole, std::uint32_t only_checkpoint) const;
+    rpc::Job describe(const JobRow& job, bool whole, std::optional<std::uint32_t> only_checkpoint) const;
     rpc::Checkpoint describe(const CheckpointRow& row, bool whole) const;
+    bool is_listed(const JobRow& job) const;
 
     const Config config_;
     const std::int64_t started_;
+    const std::string note_;
+    Catalogue& catalogue_;
+    StoreOrders& orders_;
+    StoreKeeper& keeper_;
     std::set<uid_t> operators_;  // uid 0, this process's own (SlurmUser) and controller.operators
 
-    std::mutex mutex_;
-    std::condition_variable changed_;  // a generation made progress
-    Catalogue catalogue_;
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;  // a generation made progress, or a restart
+    std::uint64_t changes_ = 0;
+    std::string cluster_;  // Slurm's ClusterName; "" until slurmctld has answered
     std::map<std::string, NodeState> nodes_;
-    std::map<std::uint32_t, LiveTask> live_;                                  // by job id
-    std::map<RowId, std::shared_ptr<Generation>> generations_;                // by checkpoint, until finished
+    std::map<std::string, rpc::NodeHello> unsettled_;  // of nodes whose stock is taken once the catalogue is rebuilt
+    std::map<std::uint32_t, LiveTask> live_;                    // by job id
+    std::map<RowId, std::shared_ptr<Generation>> generations_;  // by checkpoint, until finished
+    DrainGrants grants_;
     std::map<std::uint32_t, ResumeSession> resumes_;                          // by job id
     std::map<std::uint32_t, std::uint32_t> counted_;                          // job id → restart count whose failed end was counted
     std::map<std::uint32_t, std::uint32_t> started_now_;                      // job id → restart count whose begin time was moved
     std::map<std::uint32_t, SlurmJob> slurm_jobs_;                            // as of the last tick
     std::map<std::uint32_t, std::chrono::steady_clock::time_point> touched_;  // job id → its last report: newer than an older list
-    std::vector<std::pair<std::string, rpc::Task>> unverified_;               // Slurm did not answer yet
+    std::vector<std::pair<std::string, rpc::Task>> unverified_;               // Slurm did not answer yet, or the catalogue is not ready
     std::map<RowId, std::chrono::steady_clock::time_point> waiting_;          // captured checkpoints that a restart waits for, since when
-    std::set<RowId> removing_;                                                // orders under way
+    std::deque<rpc::Orphan> leftovers_;                                       // of fast tiers
     bool slurm_reachable_ = false;
 };
-
-std::int64_t unix_now();
 
 }  // namespace sckpt

@@ -42,11 +42,22 @@ void ControllerLink::start() {
     thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
 }
 
+std::shared_ptr<grpc::Channel> ControllerLink::channel() const {
+    const std::lock_guard lock(mutex_);
+    return channel_;
+}
+
+void ControllerLink::proven(std::shared_ptr<grpc::Channel> channel) {
+    const std::lock_guard lock(mutex_);
+    connected_ = channel != nullptr;
+    channel_ = std::move(channel);
+}
+
 void ControllerLink::run(const std::stop_token& stop) {
     std::string last_error;
     while (!stop.stop_requested()) {
         const auto result = attach(stop);
-        connected_ = false;
+        proven(nullptr);
         const std::string error = result ? "the connection was closed" : result.error().text;
         if (error != last_error) log_warning("no sckptctld at {}:{}: {}; trying again until it answers", config_.host, config_.port, error);
         last_error = error;
@@ -81,7 +92,7 @@ Result<> ControllerLink::attach(const std::stop_token& stop) {
         return proven;
     }
     log_info("connected to sckptctld at {}:{} as node {}", config_.host, config_.port, name);
-    connected_ = true;
+    proven(channel);
     handlers_.connected();
     std::jthread writer([&](const std::stop_token& writer_stop) {
         while (auto next = outbox_.pop(writer_stop)) {

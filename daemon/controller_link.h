@@ -6,7 +6,11 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <thread>
+
+#include <grpcpp/channel.h>
 
 #include "common/config.h"
 #include "daemon/outbox.h"
@@ -25,15 +29,20 @@ class ControllerLink {
     void start();
     void send(rpc::NodeMessage message) { outbox_.push(std::move(message)); }
     bool connected() const { return connected_; }
+    // Of the connection on which sckptctld has proved itself, for other calls; none without one.
+    std::shared_ptr<grpc::Channel> channel() const;
 
    private:
     void run(const std::stop_token& stop);
+    void proven(std::shared_ptr<grpc::Channel> channel);
     Result<> attach(const std::stop_token& stop);
 
     const Config::Controller config_;
     const Handlers handlers_;
     Outbox<rpc::NodeMessage> outbox_;
     std::atomic<bool> connected_ = false;
+    mutable std::mutex mutex_;
+    std::shared_ptr<grpc::Channel> channel_;
     std::jthread thread_;
 };
 

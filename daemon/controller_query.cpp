@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // What commands ask: the catalogue and the nodes, as messages.
-#include <pwd.h>
 #include <algorithm>
 #include <format>
 
-#include "common/interval.h"
 #include "daemon/controller.h"
 
 namespace sckpt {
 namespace {
 
-std::string user_name(uid_t uid) {
-    char buffer[4096];
-    passwd entry{};
-    passwd* found = nullptr;
-    if (getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr) return found->pw_name;
-    return std::to_string(uid);
-}
-
 rpc::CheckpointState to_rpc(CheckpointState state) { return static_cast<rpc::CheckpointState>(state); }
 static_assert(static_cast<int>(CheckpointState::preparing) == rpc::PREPARING &&
               static_cast<int>(CheckpointState::captured) == rpc::CAPTURED &&
               static_cast<int>(CheckpointState::complete) == rpc::COMPLETE && static_cast<int>(CheckpointState::failed) == rpc::FAILED &&
-              static_cast<int>(CheckpointState::bad) == rpc::BAD && static_cast<int>(CheckpointState::deleting) == rpc::DELETING);
+              static_cast<int>(CheckpointState::bad) == rpc::BAD);
+
+const char* outcome_name(JobOutcome outcome) {
+    switch (outcome) {
+        case JobOutcome::live: return "";
+        case JobOutcome::succeeded: return "succeeded";
+        case JobOutcome::failed: return "failed";
+        case JobOutcome::cancelled: return "cancelled";
+        case JobOutcome::unknown: break;
+    }
+    return "unknown";
+}
 
 }  // namespace
 
@@ -36,13 +37,18 @@ rpc::Checkpoint Controller::describe(const CheckpointRow& row, bool whole) const
     message.set_bytes(row.bytes);
     message.set_frozen_ms(row.frozen_ms);
     message.set_reason(row.reason);
+    message.set_new_bytes(row.new_bytes);
+    message.set_pinned(row.pinned);
+    if (const auto generation = generations_.find(row.id); generation != generations_.end() && generation->second->progress.has_drain())
+        *message.mutable_drain() = generation->second->progress.drain();
     if (!whole) return message;
     const auto image = catalogue_.image(row.id);
     if (!image || !*image) return message;
     rpc::Image& out = *message.add_images();
     out.set_task((*image)->task);
     out.set_node((*image)->node);
-    out.set_path((*image)->path);
+    out.set_fast_node(row.state == CheckpointState::failed ? "" : (*image)->fast_node);
+    out.set_path((*image)->manifest);
     out.set_digest((*image)->digest);
     out.set_bytes((*image)->bytes);
     for (const FileRow& file : (*image)->files) {
@@ -56,11 +62,13 @@ rpc::Checkpoint Controller::describe(const CheckpointRow& row, bool whole) const
     return message;
 }
 
-rpc::Job Controller::describe(const JobRow& job, bool whole, std::uint32_t only_checkpoint) const {
+rpc::Job Controller::describe(const JobRow& job, bool whole, std::optional<std::uint32_t> only_checkpoint) const {
     rpc::Job message;
     message.set_job_id(job.job_id);
     message.set_uid(job.uid);
-    message.set_user(user_name(job.uid));
+    message.set_user(job.user.empty() ? user_name(job.uid) : job.user);
+    message.set_account(job.account);
+    message.set_outcome(outcome_name(job.outcome));
     message.set_interval_seconds(job.interval_seconds);
     message.set_max_restarts(job.max_restarts);
     message.set_restarts(job.restarts);
@@ -69,10 +77,12 @@ rpc::Job Controller::describe(const JobRow& job, bool whole, std::uint32_t only_
     const auto slurm = slurm_jobs_.find(job.job_id);
     if (slurm != slurm_jobs_.end() && slurm->second.uid == job.uid) message.set_slurm_state(slurm->second.state_name);
     const auto live = live_.find(job.job_id);
-    if (live != live_.end() && !job.ended) message.set_node(live->second.node);
+    const auto session = resumes_.find(job.job_id);
+    if (live != live_.end()) message.set_node(live->second.node);
+    else if (session != resumes_.end()) message.set_node(session->second.node);
     if (const auto rows = catalogue_.checkpoints(job.id))
         for (const CheckpointRow& row : *rows)
-            if (only_checkpoint == 0 || row.number == only_checkpoint) *message.add_checkpoints() = describe(row, whole);
+            if (!only_checkpoint || row.number == *only_checkpoint) *message.add_checkpoints() = describe(row, whole);
     if (!whole) return message;
     if (const auto rows = catalogue_.restarts(job.id))
         for (const RestartRow& row : *rows) {
@@ -93,37 +103,58 @@ rpc::Job Controller::describe(const JobRow& job, bool whole, std::uint32_t only_
     return message;
 }
 
+// Those that are over are of interest as long as something can be made of them.
+bool Controller::is_listed(const JobRow& job) const {
+    if (job.outcome == JobOutcome::live || job.outcome == JobOutcome::failed) return true;
+    const auto newest = catalogue_.newest_complete(job.id);
+    return newest && newest->has_value();
+}
+
 Result<rpc::ListReply> Controller::list(std::uint32_t job_id, const rpc::Caller& caller) {
     const std::lock_guard lock(mutex_);
     rpc::ListReply reply;
     if (job_id != 0) {
-        SCKPT_ASSIGN(const std::optional<JobRow> job, catalogue_.newest_job(job_id));
-        if (!job)
-            return fail(Errc::not_found,
-                        std::format("job {} is not known to sckpt: was it submitted with --ckpt, and has it started?", job_id));
-        SCKPT_TRY(may_act(*job, caller));
-        *reply.add_jobs() = describe(*job, false, 0);
+        SCKPT_ASSIGN(const JobRow job, job_for(job_id, caller));
+        *reply.add_jobs() = describe(job, false, std::nullopt);
         return reply;
     }
-    SCKPT_ASSIGN(const std::vector<JobRow> rows, catalogue_.jobs(false));
+    SCKPT_ASSIGN(const std::vector<JobRow> rows, catalogue_.jobs(true));
     for (const JobRow& job : rows)
-        if (may_act(job, caller)) *reply.add_jobs() = describe(job, false, 0);
+        if (may_act(job, caller) && is_listed(job)) *reply.add_jobs() = describe(job, false, std::nullopt);
     return reply;
 }
 
 Result<rpc::ShowReply> Controller::show(std::uint32_t job_id, std::uint32_t checkpoint, const rpc::Caller& caller) {
     const std::lock_guard lock(mutex_);
-    SCKPT_ASSIGN(const std::optional<JobRow> job, catalogue_.newest_job(job_id));
-    if (!job)
-        return fail(Errc::not_found,
-                    std::format("job {} is not known to sckpt: was it submitted with --ckpt, and has it started?", job_id));
-    SCKPT_TRY(may_act(*job, caller));
+    SCKPT_ASSIGN(const JobRow job, job_for(job_id, caller));
     rpc::ShowReply reply;
-    *reply.mutable_job() = describe(*job, true, checkpoint);
+    *reply.mutable_job() = describe(job, true, checkpoint != 0 ? std::optional(checkpoint) : std::nullopt);
     if (checkpoint != 0 && reply.job().checkpoints().empty())
         return fail(Errc::not_found,
                     std::format("job {} has no checkpoint {}; sckpt list {} shows those it has", job_id, checkpoint, job_id));
     return reply;
+}
+
+Result<rpc::WatchReply> Controller::under_way(std::uint32_t job_id, const rpc::Caller& caller) {
+    const std::lock_guard lock(mutex_);
+    if (job_id != 0) SCKPT_TRY(job_for(job_id, caller));
+    std::map<std::uint32_t, std::uint32_t> jobs;  // job id → number of the checkpoint that is being made; 0: a restart
+    for (const auto& [id, session] : resumes_)
+        if (session.number != 0) jobs[id] = 0;
+    for (const auto& [id, generation] : generations_) jobs[generation->job_id] = generation->progress.checkpoint();
+    rpc::WatchReply reply;
+    for (const auto& [id, number] : jobs) {
+        if (job_id != 0 && id != job_id) continue;
+        const auto job = catalogue_.newest_job(id);
+        if (worked(job) && *job && may_act(**job, caller)) *reply.add_jobs() = describe(**job, false, number);
+    }
+    return reply;
+}
+
+std::uint64_t Controller::wait_for_change(std::uint64_t seen) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(1), [&] { return changes_ != seen; });
+    return changes_;
 }
 
 rpc::StatusReply Controller::status() {
@@ -136,6 +167,10 @@ rpc::StatusReply Controller::status() {
     reply.set_schema_version(Catalogue::kSchemaVersion);
     reply.set_slurm_reachable(slurm.has_value());
     reply.set_slurm_version(slurm.value_or(""));
+    if (!note_.empty()) reply.add_notes(note_);
+    if (waits_for_rebuild())
+        reply.add_notes("the catalogue is being rebuilt from the store: until then no checkpoint is made and no job restarted");
+    if (const std::string trouble = keeper_.trouble(); !trouble.empty()) reply.add_notes("the collector: " + trouble);
     if (const auto rows = catalogue_.jobs(false)) reply.set_jobs(static_cast<std::uint32_t>(rows->size()));
     if (const auto rows = catalogue_.checkpoints_in(CheckpointState::complete))
         reply.set_checkpoints_complete(static_cast<std::uint32_t>(rows->size()));

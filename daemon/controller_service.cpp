@@ -3,36 +3,19 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
+#include <unistd.h>
 #include <format>
 #include <thread>
 
 #include "common/log.h"
 #include "rpc/purpose.h"
 #include "rpc/server_auth.h"
-#include "rpc/status.h"
-#include "rpc/text.h"
 
 namespace sckpt {
 namespace {
 
-// Exceptions (out of memory, for one) end the call that met them, not the daemon.
-template <class Body>
-grpc::Status guarded(const Body& body) noexcept {
-    try {
-        return body();
-    } catch (const std::exception& e) {
-        log_error("a call failed: {}", e.what());
-        return {grpc::StatusCode::INTERNAL, "sckptctld ran out of a resource; its log tells more"};
-    }
-}
-
-template <class Reply>
-grpc::Status answer(Result<Reply> result, Reply* reply) {
-    if (!result) return rpc::status_from_error(result.error());
-    *reply = std::move(*result);
-    rpc::make_utf8(*reply);
-    return grpc::Status::OK;
-}
+constexpr std::chrono::milliseconds kWatchPause{200};
+constexpr std::size_t kPiece = 1u << 20;
 
 // The node is who it says: root made the credential (the caller checked), on the host that Slurm knows under this name.
 Result<> verify_node(const std::string& name, const std::string& peer) {
@@ -63,11 +46,11 @@ grpc::Status CommandService::Create(grpc::ServerContext* context, const rpc::Cre
         if (!caller) return rpc::status_from_error(caller.error());
         const auto gone = [&] { return context->IsCancelled() || stopping_; };
         const grpc::Status cancelled(grpc::StatusCode::CANCELLED, "sckptctld is stopping; the checkpoint goes on without you");
-        Result<Controller::Watch> watch = controller_.create(request->job_id(), *caller);
+        Result<Controller::Watch> watch = controller_.create(request->job_id(), request->requeue(), *caller);
         while (!watch && watch.error().code == Errc::exists) {  // the one before is on its way into the store
             if (gone()) return cancelled;
             std::this_thread::sleep_for(std::chrono::milliseconds(100));
-            watch = controller_.create(request->job_id(), *caller);
+            watch = controller_.create(request->job_id(), request->requeue(), *caller);
         }
         if (!watch) return rpc::status_from_error(watch.error());
         rpc::CreateProgress last;
@@ -113,6 +96,32 @@ grpc::Status CommandService::Status(grpc::ServerContext* context, const rpc::Sta
     });
 }
 
+grpc::Status CommandService::Pin(grpc::ServerContext* context, const rpc::PinRequest* request, rpc::PinReply* reply) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/Pin", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        return answer(controller_.pin(*request, *caller), reply);
+    });
+}
+
+grpc::Status CommandService::Watch(grpc::ServerContext* context, const rpc::WatchRequest* request,
+                                   grpc::ServerWriter<rpc::WatchReply>* writer) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/Watch", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        std::uint64_t seen = 0;
+        while (!context->IsCancelled() && !stopping_) {
+            auto reply = controller_.under_way(request->job_id(), *caller);
+            if (!reply) return rpc::status_from_error(reply.error());
+            rpc::make_utf8(*reply);
+            if (!writer->Write(*reply)) break;
+            std::this_thread::sleep_for(kWatchPause);  // in a busy cluster something changes all the time
+            seen = controller_.wait_for_change(seen);
+        }
+        return {grpc::StatusCode::CANCELLED, "sckptctld is stopping"};
+    });
+}
+
 grpc::Status NodeService::Attach(grpc::ServerContext* context, grpc::ServerReaderWriter<rpc::ControllerMessage, rpc::NodeMessage>* stream) {
     return guarded([&]() -> grpc::Status {
         const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Node/Attach", nullptr);
@@ -143,6 +152,30 @@ grpc::Status NodeService::Attach(grpc::ServerContext* context, grpc::ServerReade
         writer.join();
         controller_.detach(hello.name(), outbox);
         return grpc::Status::OK;
+    });
+}
+
+// The whole database: for the very node that a Backup order was given to, while it works on it.
+grpc::Status NodeService::FetchBackup(grpc::ServerContext* context, const rpc::BackupRequest* request,
+                                      grpc::ServerWriter<rpc::BackupPiece>* writer) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Node/FetchBackup", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        const auto node = orders_.node_of(request->order());
+        if (caller->uid != 0 || !node)
+            return {grpc::StatusCode::PERMISSION_DENIED, "only the node that was asked for it may keep a backup"};
+        if (const auto known = verify_node(*node, context->peer()); !known) return rpc::status_from_error(known.error());
+        const auto file = keeper_.open_backup();
+        if (!file) return rpc::status_from_error(file.error());
+        rpc::BackupPiece piece;
+        for (;;) {
+            piece.mutable_data()->resize(kPiece);
+            const ssize_t got = read(file->get(), piece.mutable_data()->data(), kPiece);
+            if (got < 0) return rpc::status_from_error(fail_errno("reading the copy of the catalogue").error());
+            if (got == 0) return grpc::Status::OK;
+            piece.mutable_data()->resize(static_cast<std::size_t>(got));
+            if (!writer->Write(piece)) return {grpc::StatusCode::CANCELLED, "the node went away"};
+        }
     });
 }
 

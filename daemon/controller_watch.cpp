@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // The watcher: compares what Slurm says of the jobs with the catalogue, restarts what failed, starts what is due.
-#include <algorithm>
 #include <format>
 
-#include "common/log.h"
 #include "daemon/controller.h"
 
 namespace sckpt {
@@ -20,6 +18,7 @@ constexpr std::int64_t kStartAfter = 2;
 }  // namespace
 
 void Controller::tick() {
+    learn_cluster();
     const auto snapshot = steady_clock::now();
     const Result<std::vector<SlurmJob>> jobs = slurm_jobs();
     Errands errands;
@@ -32,21 +31,40 @@ void Controller::tick() {
         }
         slurm_reachable_ = jobs.has_value();
         check_generations();
-        if (jobs) {
-            slurm_jobs_.clear();
-            for (const SlurmJob& job : *jobs) slurm_jobs_.emplace(job.job_id, job);
-            const auto rows = catalogue_.jobs(false);
-            if (!rows) return log_error("catalogue: {}", rows.error().text);
-            for (const JobRow& row : *rows) watch_job(row, snapshot, errands);
+        settle_nodes();
+        if (jobs && !waits_for_rebuild()) {
+            watch_jobs(*jobs, snapshot, errands);
             unverified.swap(unverified_);
         }
         start_due_checkpoints();
-        const auto deleting = catalogue_.checkpoints_in(CheckpointState::deleting);
-        if (deleting)
-            for (const CheckpointRow& row : *deleting) send_remove(row.id);
     }
     for (const auto& [node, task] : unverified) task_started(node, task);
     run_errands(errands);
+}
+
+// Manifests say of which cluster they are.
+void Controller::learn_cluster() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (!cluster_.empty()) return;
+    }
+    const auto name = slurm_cluster_name();
+    const std::lock_guard lock(mutex_);
+    if (name) cluster_ = *name;
+}
+
+void Controller::watch_jobs(const std::vector<SlurmJob>& jobs, steady_clock::time_point snapshot, Errands& errands) {
+    slurm_jobs_.clear();
+    for (const SlurmJob& job : jobs) {
+        slurm_jobs_.emplace(job.job_id, job);
+        if (job.state != SlurmJobState::pending || job.restart_count == 0) continue;
+        const auto row = catalogue_.newest_job(job.job_id);  // requeued by hand after it had failed
+        if (worked(row) && *row && may_live_again(**row, job) && job.restart_count > (*row)->slurm_restart_count)
+            worked(catalogue_.set_job_ended((*row)->id, JobOutcome::live, unix_now()));
+    }
+    const auto rows = catalogue_.jobs(false);
+    if (!worked(rows)) return;
+    for (const JobRow& row : *rows) watch_job(row, snapshot, errands);
 }
 
 void Controller::watch_job(const JobRow& job, steady_clock::time_point snapshot, Errands& errands) {
@@ -85,48 +103,35 @@ void Controller::watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& 
     ended.restarts = job.restarts - (already && job.restarts > 0 ? 1 : 0);
     ended.max_restarts = job.max_restarts;
     const auto newest = catalogue_.newest_complete(job.id);
-    ended.has_complete = newest && newest->has_value();
-    EndDecision decision = decide_end(ended);
+    if (!worked(newest)) return;
+    // An image on its way into the store is newer than what is complete: wait for it, as long as its node lives.
+    const bool failed = slurm.state == SlurmJobState::failed || slurm.state == SlurmJobState::node_fail;
+    const bool near = failed && drain_is_near(job);
+    ended.has_complete = near || newest->has_value();
+    const EndDecision decision = decide_end(ended);
     switch (decision.action) {
         case EndAction::wait: return;
         case EndAction::discard:
             note(job.id, decision.reason);
-            live_.erase(job.job_id);
-            return discard_checkpoints(job);
+            return end_job(job, slurm.state == SlurmJobState::completed ? JobOutcome::succeeded : JobOutcome::cancelled);
         case EndAction::keep:
-            live_.erase(job.job_id);
-            abandon_unfinished(job, "the job ended");
-            if (job.held_reason == decision.reason) return;
             note(job.id, decision.reason);
-            if (auto done = catalogue_.set_job_held(job.id, decision.reason); !done) log_error("catalogue: {}", done.error().text);
-            return;
+            worked(catalogue_.set_job_held(job.id, decision.reason));
+            return end_job(job, JobOutcome::failed);
         case EndAction::requeue:
             live_.erase(job.job_id);
-            // An image on its way into the store is newer than what is complete: wait for it, as long as its node lives.
-            if (drain_is_near(job)) return;
+            if (near) return;
             abandon_unfinished(job, "the job ended");
             // Counted before it is done, once for each end: a crash in between costs one restart, never adds one, and a slurmctld that
             // cannot requeue just now is asked again.
             if (!already) {
                 counted_[job.job_id] = slurm.restart_count;
-                if (auto count = catalogue_.count_restart(job.id); !count) return log_error("catalogue: {}", count.error().text);
+                if (!worked(catalogue_.count_restart(job.id))) return;
                 note(job.id, std::format("{}: requeue, to go on from checkpoint {}", decision.reason, (*newest)->number));
             }
             errands.requeue.push_back(job.job_id);
             return;
     }
-}
-
-// Slurm does not know the job any more (MinJobAge has passed, or its state was lost). Checkpoints of a failed job are kept for
-// policy.keep_failed, so that what a user or administrator may still want is not swept away with Slurm's memory of the job.
-void Controller::forgotten(const JobRow& job) {
-    const auto rows = catalogue_.checkpoints(job.id);
-    if (!rows) return log_error("catalogue: {}", rows.error().text);
-    std::int64_t newest = 0;
-    for (const CheckpointRow& row : *rows) newest = std::max(newest, std::max(row.created, row.completed));
-    if (unix_now() - std::max(newest, started_) < config_.policy.keep_failed_seconds && newest != 0) return;
-    note(job.id, "Slurm does not know the job any more");
-    discard_checkpoints(job);
 }
 
 void Controller::check_generations() {
@@ -142,10 +147,10 @@ void Controller::start_due_checkpoints() {
         if (steady_clock::now() < live.due || generation_of_job(job_id)) continue;
         const auto job = catalogue_.newest_job(job_id);
         if (!job || !*job) continue;
-        const auto begun = begin_generation(**job, live);
+        const auto begun = begin_generation(**job, live, false);
         if (begun) continue;
         schedule_next(live, **job);
-        if (auto done = catalogue_.set_job_error((*job)->id, begun.error().text); !done) log_error("catalogue: {}", done.error().text);
+        worked(catalogue_.set_job_error((*job)->id, begun.error().text));
         if ((*job)->last_error != begun.error().text) note((*job)->id, "no checkpoint: " + begun.error().text);
     }
 }
@@ -163,7 +168,10 @@ void Controller::run_errands(const Errands& errands) {
         if (slurm ? is_run_of(job, *slurm) : slurm.error().code != Errc::not_found) continue;
         const std::lock_guard lock(mutex_);
         const auto row = catalogue_.newest_job(job.job_id);
-        if (row && *row && (*row)->id == job.id && (*row)->submit_time == job.submit_time && !(*row)->ended) forgotten(job);
+        if (!row || !*row || (*row)->id != job.id || (*row)->submit_time != job.submit_time || (*row)->outcome != JobOutcome::live)
+            continue;
+        note(job.id, "Slurm does not know the job any more");
+        end_job(job, JobOutcome::unknown);
     }
     for (const std::uint32_t job_id : errands.start_now) {
         const auto done = slurm_start_now(job_id);

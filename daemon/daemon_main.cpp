@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/daemon_main.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
@@ -38,6 +40,12 @@ int daemon_main(int argc, char** argv, const char* name, const char* purpose, Re
         return 1;
     }
     return 0;
+}
+
+Result<UniqueFd> take_lock(const std::string& path, const std::string& taken) {
+    SCKPT_ASSIGN(UniqueFd lock, open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return fail(Errc::exists, taken);
+    return lock;
 }
 
 void block_end_signals(sigset_t& set) {

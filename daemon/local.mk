@@ -15,14 +15,30 @@ libdaemon_a_SOURCES = daemon/slurm_api.h daemon/slurm_api.cpp daemon/restart_pol
   daemon/daemon_main.h daemon/daemon_main.cpp
 libdaemon_a_CPPFLAGS = $(AM_CPPFLAGS) $(SLURM_CPPFLAGS)
 
+# the store as sckptd sees it, and the process of the service user that does the work; without gRPC
+noinst_LIBRARIES += libstore_client.a
+libstore_client_a_SOURCES = daemon/store_client.h daemon/store_client.cpp daemon/store_client_upkeep.cpp daemon/store_session.h \
+  daemon/store_session.cpp daemon/manifest_check.h daemon/manifest_check.cpp daemon/owned_tree.h daemon/owned_tree.cpp \
+  daemon/store_protocol.h daemon/store_protocol.cpp daemon/watched_files.h daemon/watched_files.cpp
+sckptlibexec_PROGRAMS += sckpt-store
+sckpt_store_SOURCES = daemon/store_worker.h daemon/store_worker.cpp daemon/store_worker_operations.cpp
+sckpt_store_LDADD = libstore_client.a libbackend.a $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS)
+
 sbin_PROGRAMS += sckptctld sckptd
-sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/controller.h daemon/controller.cpp daemon/controller_nodes.cpp \
-  daemon/controller_watch.cpp daemon/controller_query.cpp daemon/controller_service.h daemon/controller_service.cpp
+sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/catalogue_file.h daemon/catalogue_file.cpp daemon/drain_grants.h \
+  daemon/drain_grants.cpp daemon/store_orders.h daemon/store_orders.cpp daemon/store_keeper.h daemon/store_keeper.cpp \
+  daemon/store_keeper_compact.cpp daemon/store_keeper_orphans.cpp daemon/store_keeper_check.cpp daemon/store_keeper_rebuild.cpp \
+  daemon/controller.h daemon/controller.cpp daemon/controller_generations.cpp daemon/controller_nodes.cpp daemon/controller_resume.cpp \
+  daemon/controller_watch.cpp daemon/controller_query.cpp daemon/controller_service.h daemon/controller_service.cpp \
+  daemon/controller_admin.cpp
 sckptctld_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
 sckptctld_LDADD = libdaemon.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
 
-sckptd_SOURCES = daemon/sckptd_main.cpp daemon/node_agent.h daemon/node_agent.cpp daemon/node_restore.cpp daemon/connection_limits.h \
+sckptd_SOURCES = daemon/sckptd_main.cpp daemon/node_agent.h daemon/node_agent.cpp daemon/node_tasks.cpp daemon/node_dump.cpp \
+  daemon/node_recover.cpp daemon/node_restore.cpp daemon/node_store.cpp daemon/background.h daemon/connection_limits.h \
+  daemon/fast_tier.h daemon/fast_tier.cpp daemon/fast_tier_mount.cpp daemon/drain_queue.h daemon/drain_queue.cpp \
+  daemon/held_image.h daemon/held_image.cpp daemon/image_needs.h daemon/image_needs.cpp daemon/dump_size.h daemon/dump_size.cpp \
   daemon/controller_link.h daemon/controller_link.cpp
 sckptd_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
-sckptd_LDADD = libdaemon.a libbackend.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
+sckptd_LDADD = libdaemon.a libstore_client.a libbackend.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
 $(sckptctld_OBJECTS) $(sckptd_OBJECTS): $(GENERATED_RPC_H)

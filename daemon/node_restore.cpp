@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// How a restarted task comes back: sckptctld says from what, the image is fetched and verified, the backend restores it.
-// Runs in the thread of the task's supervisor. A start from the beginning happens only when sckptctld says that there is nothing
-// else, and is said to the user.
+// How a restarted task comes back: sckptctld says from what, the image is brought (from the fast tier of this node, else from the store)
+// and verified, the backend restores it. Runs in the thread of the task's supervisor. A start from the beginning happens only when
+// sckptctld says that there is nothing else, and is said to the user.
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
+#include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <format>
+#include <thread>
 
 #include "common/log.h"
 #include "daemon/node_agent.h"
@@ -17,6 +22,7 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kAskAgain{2};
+constexpr std::chrono::milliseconds kBringAgain{2000};
 
 // backend.h: what these say is about this node or this moment, not about the image, so an older image would fare no better.
 bool is_node_fault(Errc code) {
@@ -35,6 +41,54 @@ LastWord last_word(const SupervisedTask& task) {
     const ssize_t got = recv(task.socket.get(), &message, sizeof message, MSG_PEEK | MSG_DONTWAIT);
     if (got <= 0) return LastWord::gone;
     return got == sizeof message && message.kind == local::Kind::started ? LastWord::started : LastWord::none;
+}
+
+constexpr std::uint64_t kRoomForLogs = 16u << 20;  // of the backend, beside the image
+
+// Ends the bringing of an image when it takes too long, and when the job that waits for it has gone.
+class FetchWatch {
+   public:
+    FetchWatch(int socket, std::chrono::seconds patience)
+        : end_(steady_clock::now() + patience), done_(eventfd(0, EFD_CLOEXEC)), thread_([this, socket] { watch(socket); }) {}
+    FetchWatch(const FetchWatch&) = delete;
+    FetchWatch& operator=(const FetchWatch&) = delete;
+    ~FetchWatch() { eventfd_write(done_.get(), 1); }
+    const std::atomic<bool>* stop() const { return &stop_; }
+    // An error of the work, as the one who waits has to see it: a store that hangs says nothing against the image.
+    Error explain(const Error& error) const {
+        if (stop_ && steady_clock::now() < end_) return {Errc::busy, "the job was ended"};
+        if (stop_) return {Errc::unavailable, "its image did not come from the store in time (node.restore_timeout)"};
+        return {error.code == Errc::timeout ? Errc::unavailable : error.code, error.text};
+    }
+
+   private:
+    void watch(int socket) {
+        for (;;) {
+            const auto left = std::chrono::ceil<std::chrono::milliseconds>(end_ - steady_clock::now()).count();
+            pollfd items[2] = {{done_.get(), POLLIN, 0}, {socket, POLLRDHUP, 0}};
+            const int ready = left > 0 ? poll(items, 2, static_cast<int>(left)) : 0;
+            if (ready < 0 && errno == EINTR) continue;
+            if (items[0].revents == 0) stop_ = true;
+            return;
+        }
+    }
+    const steady_clock::time_point end_;
+    const UniqueFd done_;
+    std::atomic<bool> stop_ = false;
+    std::jthread thread_;  // last: it uses the rest
+};
+
+// The same files under another directory: no bytes are copied, and what the backend writes there is its own.
+Result<> link_image(const std::string& from, const std::string& to) {
+    SCKPT_TRY(make_directories(to, 0700));
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(from, error), end; !error && entry != end; entry.increment(error)) {
+        const std::string name = entry->path().filename().string();
+        if (kNotOfTheImage.contains(name)) continue;
+        if (link((from + "/" + name).c_str(), (to + "/" + name).c_str()) != 0) return fail_errno("link " + from + "/" + name);
+    }
+    if (error) return fail_errno("list " + from, error.value());
+    return {};
 }
 
 std::uint32_t milliseconds_since(steady_clock::time_point begin) {
@@ -85,33 +139,90 @@ Result<> NodeAgent::resume(const std::shared_ptr<SupervisedTask>& task) {
     }
 }
 
+// The image's files in a directory of this restore's own, verified: those of the fast tier, if it has them, else from the store.
+Result<NodeAgent::Brought> NodeAgent::bring(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& name) {
+    const auto patience = std::chrono::seconds(config_.node.restore_timeout_seconds);
+    const auto deadline = steady_clock::now() + patience;
+    const FetchWatch watch(task.socket.get(), patience);
+    StoreCall call;
+    call.stop = watch.stop();
+    StoreClient::Fetch fetch;
+    fetch.manifest = {order.path(), order.digest()};
+    fetch.checkpoint_row = static_cast<std::int64_t>(order.checkpoint_id());
+    fetch.job_id = task.hello.job_id;
+    fetch.uid = task.uid;
+    fetch.target = tier_->directory(name);
+    fetch.threads = static_cast<int>(config_.drain.threads);
+    if (auto source = tier_->read(HeldImage::fast_name_of(order.checkpoint_id()))) {
+        SCKPT_ASSIGN(FastTier::Reservation room, tier_->reserve(name, kRoomForLogs, deadline));
+        const Result<bool> good = link_verified(source->directory(), fetch, call);
+        if (!good) return std::unexpected(watch.explain(good.error()));
+        if (*good) return Brought{std::move(source), std::move(room)};
+        source.reset();
+        discard(order.checkpoint_id());
+    }
+    SCKPT_ASSIGN(FastTier::Reservation room, tier_->reserve(name, order.bytes() + kRoomForLogs, deadline));
+    if (const auto fetched = store_.fetch(fetch, call); !fetched) return std::unexpected(watch.explain(fetched.error()));
+    return Brought{std::nullopt, std::move(room)};
+}
+
+// False: the files of the fast tier are not those that were sealed.
+Result<bool> NodeAgent::link_verified(const std::string& source, const StoreClient::Fetch& fetch, const StoreCall& call) const {
+    SCKPT_TRY(link_image(source, fetch.target));
+    const auto verified = store_.verify_local(fetch, call);
+    if (verified) return true;
+    if (verified.error().code != Errc::corrupt) return std::unexpected(verified.error());
+    log_error("job {}: {} does not verify, the image is fetched from the store: {}", fetch.job_id, source, verified.error().text);
+    return false;
+}
+
+// Tries again for as long as a restore may take: a store that fails for a moment must not cost the job a checkpoint. What is not said against
+// the image itself is said against this node.
+Result<NodeAgent::Brought> NodeAgent::bring_in_time(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& name) {
+    const auto deadline = steady_clock::now() + std::chrono::seconds(config_.node.restore_timeout_seconds);
+    for (;;) {
+        auto brought = bring(task, order, name);
+        if (brought || brought.error().code == Errc::corrupt) return brought;
+        const bool passes = brought.error().code == Errc::io || brought.error().code == Errc::unavailable;
+        pollfd item{task.socket.get(), POLLRDHUP, 0};
+        if (passes && steady_clock::now() + kBringAgain < deadline) {
+            log_warning("job {}: checkpoint {} is tried again: {}", task.hello.job_id, order.number(), brought.error().text);
+            if (poll(&item, 1, static_cast<int>(kBringAgain.count())) == 0) continue;
+        }
+        return fail(is_node_fault(brought.error().code) ? brought.error().code : Errc::unavailable, brought.error().text);
+    }
+}
+
+Result<> NodeAgent::attempt(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& name) {
+    const auto begin = steady_clock::now();
+    if (order.uid() != task.uid)
+        return fail(Errc::denied, std::format("the checkpoint belongs to uid {}, the task to {}", order.uid(), task.uid));
+    if (!probe_.usable) return fail(Errc::unsupported, std::format("this node cannot restore: {}", probe_.reason));
+    SCKPT_TRY(tell(task, local::Kind::restoring));
+    SCKPT_ASSIGN(const Brought image, bring_in_time(task, order, name));
+    log_info("job {}: checkpoint {} is here and verified after {} ms", task.hello.job_id, order.number(), milliseconds_since(begin));
+    RestoreRequest request;
+    request.directory = image.room.directory();
+    request.supervisor = task.supervisor;
+    request.uid = task.uid;
+    for (int i = 0; i < 3; ++i) request.stdio[i] = task.stdio[i].get();
+    request.status = task.status.get();
+    request.deadline = std::chrono::seconds(config_.node.restore_timeout_seconds);
+    Result<> restored = backend_->restore(request);
+    if (!restored)
+        restored.error().text +=
+            keep_log(request.directory, "restore.log", std::format("job-{}-ckpt-{}.restore.log", task.hello.job_id, order.number()));
+    return restored;
+}
+
 // One attempt. Its outcome goes to sckptctld; true when the task runs again, or has ended meanwhile.
 bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& order) {
     const auto begin = steady_clock::now();
-    const std::string directory = std::format("{}/restore-{}-{}", config_.node.fast_tier, task.hello.job_id, order.query());
-    const auto attempt = [&]() -> Result<> {
-        if (order.uid() != task.uid)
-            return fail(Errc::denied, std::format("the checkpoint belongs to uid {}, the task to {}", order.uid(), task.uid));
-        if (!probe_.usable) return fail(Errc::unsupported, std::format("this node cannot restore: {}", probe_.reason));
-        SCKPT_TRY(tell(task, local::Kind::restoring));
-        SCKPT_ASSIGN(const Store store, Store::open(config_.store.directory));
-        SCKPT_TRY(store.get(order.path(), order.digest(), directory));
-        log_info("job {}: checkpoint {} is here and verified after {} ms", task.hello.job_id, order.number(), milliseconds_since(begin));
-        RestoreRequest request;
-        request.directory = directory;
-        request.supervisor = task.supervisor;
-        request.uid = task.uid;
-        for (int i = 0; i < 3; ++i) request.stdio[i] = task.stdio[i].get();
-        request.status = task.status.get();
-        request.deadline = std::chrono::seconds(config_.node.restore_timeout_seconds);
-        return backend_->restore(request);
-    };
-    Result<> result = attempt();
+    Result<> result = attempt(task, order, std::format("restore-{}-{}", task.hello.job_id, order.query()));
     const LastWord word = result ? LastWord::none : last_word(task);
     if (word == LastWord::started) result = {};
     if (word == LastWord::gone) {
         log_info("job {} was ended during its restore from checkpoint {}", task.hello.job_id, order.number());
-        if (auto removed = backend_->destroy(directory); !removed) log_warning("{}", removed.error().text);
         return true;
     }
     rpc::NodeMessage message;
@@ -120,10 +231,9 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
     done.set_checkpoint_id(order.checkpoint_id());
     done.set_ok(result.has_value());
     done.set_restore_ms(milliseconds_since(begin));
+    done.set_restart_count(task.hello.restart_count);
     if (!result) {
-        const std::string log =
-            keep_log(directory, "restore.log", std::format("job-{}-ckpt-{}.restore.log", task.hello.job_id, order.number()));
-        done.set_error(result.error().text + log);
+        done.set_error(result.error().text);
         done.set_image_bad(result.error().code == Errc::corrupt);
         done.set_node_fault(is_node_fault(result.error().code));
         log_warning("restore of job {} from checkpoint {}: {}", task.hello.job_id, order.number(), done.error());
@@ -131,7 +241,6 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
         log_info("job {} goes on from checkpoint {} after {} ms", task.hello.job_id, order.number(), done.restore_ms());
     }
     link_.send(std::move(message));
-    if (auto removed = backend_->destroy(directory); !removed) log_warning("{}", removed.error().text);
     return result.has_value();
 }
 

@@ -31,4 +31,18 @@ EndDecision decide_end(const EndedJob& job) {
     return {EndAction::requeue, how};
 }
 
+// Slurm uses job ids again, and a requeue gives a new submit time: only when the nodes of the earlier run are free, while the restart count
+// grows at once.
+bool is_run_of(const JobRow& row, const SlurmJob& slurm) {
+    if (row.uid != slurm.uid) return false;
+    if (slurm.restart_count == row.slurm_restart_count) return slurm.submit_time == row.submit_time;
+    return slurm.restart_count > row.slurm_restart_count && slurm.submit_time >= row.submit_time;
+}
+
+// A job that has failed may be requeued by hand, and Slurm may find a job again that it had lost. One that has succeeded or was cancelled
+// has nothing to go on with: if it is run once more, then from the beginning.
+bool may_live_again(const JobRow& row, const SlurmJob& slurm) {
+    return (row.outcome == JobOutcome::failed || row.outcome == JobOutcome::unknown) && is_run_of(row, slurm);
+}
+
 }  // namespace sckpt

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// What sckptctld does with a job that has ended, and from what a restarted one goes on. Pure functions of what is known: no I/O.
+// What sckptctld does with a job that has ended, and whether a run that Slurm tells of is one of the same job. Pure functions of what is
+// known: no I/O.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
 #include "daemon/slurm_api.h"
+#include "image_store/catalogue.h"
 
 namespace sckpt {
 
@@ -32,5 +34,10 @@ struct EndDecision {
 
 EndDecision decide_end(const EndedJob& job);
 std::string describe_exit(int wait_status);  // "exit code 3", "signal 11"
+
+// The job that the row is about: the run last seen, or a later one of it.
+bool is_run_of(const JobRow& row, const SlurmJob& slurm);
+// The row's job has ended, and yet this is a run of it that may go on from its checkpoints.
+bool may_live_again(const JobRow& row, const SlurmJob& slurm);
 
 }  // namespace sckpt

@@ -10,6 +10,7 @@
 #include "common/config.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "daemon/catalogue_file.h"
 #include "daemon/controller_service.h"
 #include "daemon/daemon_main.h"
 #include "rpc/server_auth.h"
@@ -17,6 +18,8 @@
 namespace {
 
 using namespace sckpt;
+
+constexpr int kLargestMessage = 64 << 20;  // a node that tells of a job with very many open files
 
 // SIGTERM and SIGINT are blocked in every thread and waited for here.
 void wait_for_end(const sigset_t& set, Controller& controller, std::chrono::seconds poll) {
@@ -34,31 +37,39 @@ Result<> serve(const Config& config) {
 
     slurm_start();
     SCKPT_TRY(make_directories(config.controller.state_directory, 0700));
-    SCKPT_ASSIGN(Catalogue catalogue, Catalogue::open(config.controller.state_directory + "/catalogue.sqlite"));
+    // Before the catalogue is opened: a second one would take this one's dumps for what a dead one has left.
+    const std::string lock_file = config.controller.state_directory + "/lock";
+    SCKPT_ASSIGN(const UniqueFd lock, take_lock(lock_file, "another sckptctld runs here: it holds " + lock_file));
+    SCKPT_ASSIGN(OpenedCatalogue opened, open_catalogue(config.controller.state_directory + "/catalogue.sqlite", unix_now()));
     if (const auto appends = slurm_appends_output(); appends && !*appends)
         log_warning(
             "JobFileAppend is 0 in slurm.conf: output written before a restart is lost unless jobs use --open-mode=append; set "
             "JobFileAppend=1");
-    Controller controller(config, std::move(catalogue));
+    StoreOrders orders;
+    StoreKeeper keeper(config, opened.catalogue, orders, slurm_jobs);
+    Controller controller(config, opened.catalogue, orders, keeper, opened.note);
 
     std::atomic<bool> stopping = false;
-    CommandService commands(controller, stopping);
-    NodeService nodes(controller);
+    CommandService commands(controller, keeper, stopping);
+    NodeService nodes(controller, orders, keeper);
     grpc::ServerBuilder builder;
     int bound = 0;
     builder.AddListeningPort(std::format("0.0.0.0:{}", config.controller.port), grpc::InsecureServerCredentials(), &bound);
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second sckptctld must fail, not share the port
     builder.RegisterService(&commands);
     builder.RegisterService(&nodes);
+    builder.SetMaxReceiveMessageSize(kLargestMessage);
     rpc::set_keepalive(builder);
     const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
     if (!server || bound == 0)
         return fail(Errc::io, std::format("cannot listen on port {}: is another sckptctld running?", config.controller.port));
     log_info("sckptctld {} listens on port {}", SCKPT_VERSION, bound);
 
+    keeper.start();
     wait_for_end(set, controller, std::chrono::seconds(config.controller.poll_seconds));
     log_info("sckptctld stops");
     stopping = true;
+    keeper.stop();
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     return {};
 }

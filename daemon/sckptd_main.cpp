@@ -3,7 +3,6 @@
 // sckptd: the node daemon, root. Serves the supervisors of this node on a Unix socket and obeys sckptctld; sckptd(8).
 // This file: options, configuration, the socket, the daemon's life from start to SIGTERM.
 #include <poll.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -26,14 +25,6 @@ namespace {
 using namespace sckpt;
 
 constexpr int kInfoEveryMs = 10'000;
-
-// One sckptd a node: the lock is held as long as the process lives.
-Result<UniqueFd> take_lock(const std::string& socket_path) {
-    SCKPT_ASSIGN(UniqueFd lock, open_file(socket_path + ".lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
-    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
-        return fail(Errc::exists, "another sckptd runs on this node: it holds " + socket_path + ".lock");
-    return lock;
-}
 
 // Anyone may connect: what a supervisor claims is checked against the kernel's word and Slurm's.
 Result<UniqueFd> listen_on(const std::string& path) {
@@ -74,7 +65,8 @@ Result<> serve(const Config& config) {
     if (geteuid() != 0) return fail(Errc::denied, "sckptd must run as root: it dumps and restores the processes of every user");
 
     SCKPT_TRY(make_directories(std::filesystem::path(config.node.socket).parent_path().string(), 0755));
-    SCKPT_ASSIGN(const UniqueFd lock, take_lock(config.node.socket));
+    const std::string lock_file = config.node.socket + ".lock";
+    SCKPT_ASSIGN(const UniqueFd lock, take_lock(lock_file, "another sckptd runs on this node: it holds " + lock_file));
     slurm_start();
     NodeAgent agent(config, make_criu_backend(config.node));
     SCKPT_ASSIGN(const UniqueFd listener, listen_on(config.node.socket));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/slurm_api.h"
 
+#include <pwd.h>
 #include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
 #include <unistd.h>
@@ -91,6 +92,8 @@ SlurmJob from_info(const slurm_job_info_t& info) {
     job.submit_time = info.submit_time;
     job.begin_time = info.start_time;  // of a pending job: the time before which it will not start
     job.exit_status = static_cast<int>(info.exit_code);
+    job.account = info.account != nullptr ? info.account : "";
+    job.user = info.user_name != nullptr ? info.user_name : "";
     job.batch_host = info.batch_host != nullptr ? info.batch_host : "";
     job.nodes = expand_hosts(info.nodes);
     return job;
@@ -124,6 +127,11 @@ void slurm_start() { slurm_init(nullptr); }
 Result<std::string> slurm_version() {
     SCKPT_ASSIGN(const ConfMessage conf, load_conf());
     return std::string(conf->version != nullptr ? conf->version : "unknown");
+}
+
+Result<std::string> slurm_cluster_name() {
+    SCKPT_ASSIGN(const ConfMessage conf, load_conf());
+    return std::string(conf->cluster_name != nullptr ? conf->cluster_name : "");
 }
 
 Result<std::vector<SlurmJob>> slurm_jobs() {
@@ -160,7 +168,19 @@ Result<std::string> job_name(std::uint32_t job_id) {
 
 }  // namespace
 
-Result<SlurmJob> slurm_job(std::uint32_t job_id) { return with_job(job_id, from_info); }
+Result<SlurmJob> slurm_job(std::uint32_t job_id) {
+    SCKPT_ASSIGN(SlurmJob job, with_job(job_id, from_info));
+    if (job.user.empty()) job.user = user_name(job.uid);
+    return job;
+}
+
+std::string user_name(uid_t uid) {
+    char buffer[4096];
+    passwd entry{};
+    passwd* found = nullptr;
+    if (getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr) return found->pw_name;
+    return std::to_string(uid);
+}
 
 Result<> slurm_requeue_job(std::uint32_t job_id, bool hold) {
     // One task of an array has the array's own number, which alone would mean all of its tasks.

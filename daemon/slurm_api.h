@@ -29,14 +29,18 @@ struct SlurmJob {
     std::int64_t submit_time = 0;
     std::int64_t begin_time = 0;     // of a pending job: when it may start at the earliest
     int exit_status = 0;             // as waitpid(2); of an ended job
+    std::string account;             // "" where there is no accounting
+    std::string user;                // name; filled by slurm_job() alone when slurmctld does not tell it
     std::string batch_host;          // NodeName that the batch script runs on, "" when none
     std::vector<std::string> nodes;  // NodeNames
 };
 
 void slurm_start();                                // once, before the rest
 Result<std::string> slurm_version();               // of slurmctld: "24.11.5"
+Result<std::string> slurm_cluster_name();          // ClusterName
 Result<std::vector<SlurmJob>> slurm_jobs();        // all of them
 Result<SlurmJob> slurm_job(std::uint32_t job_id);  // Errc::not_found when Slurm does not know it
+std::string user_name(uid_t uid);                  // or the number, for a user that this host does not know
 Result<> slurm_requeue_job(std::uint32_t job_id, bool hold);
 Result<> slurm_start_now(std::uint32_t job_id);  // begin time := now, for a pending job that waits out its 121 s
 Result<> slurm_set_admin_comment(std::uint32_t job_id, const std::string& text);

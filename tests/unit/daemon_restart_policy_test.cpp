@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// What becomes of a job that has ended: each state, and each thing that stands in the way of a restart.
+// What becomes of a job that has ended: each state, and each thing that stands in the way of a restart; and which runs are one job's.
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
@@ -73,4 +73,47 @@ TEST_CASE("the way a job ended is told as users know it", "[restart_policy]") {
     CHECK(describe_exit(3 << 8) == "exit code 3");
     CHECK(describe_exit(11) == "signal 11");
     CHECK(describe_exit(11 | 0x80) == "signal 11");  // with a core file
+}
+
+TEST_CASE("a later run of the same job is told from another job that got its number", "[restart_policy]") {
+    JobRow row;
+    row.uid = 1000;
+    row.submit_time = 500;
+    row.slurm_restart_count = 1;
+    SlurmJob slurm;
+    slurm.uid = 1000;
+    slurm.submit_time = 500;
+    slurm.restart_count = 1;
+    CHECK(is_run_of(row, slurm));
+    slurm.restart_count = 2;  // requeued, while its nodes are not free yet
+    CHECK(is_run_of(row, slurm));
+    slurm.submit_time = 600;  // and when they are
+    CHECK(is_run_of(row, slurm));
+
+    slurm.restart_count = 1;
+    CHECK_FALSE(is_run_of(row, slurm));
+    slurm.restart_count = 0;
+    CHECK_FALSE(is_run_of(row, slurm));
+    slurm.uid = 1001;
+    slurm.restart_count = 2;
+    CHECK_FALSE(is_run_of(row, slurm));
+}
+
+TEST_CASE("a failed job that is requeued by hand goes on, one that succeeded begins anew", "[restart_policy]") {
+    JobRow row;
+    row.submit_time = 500;
+    SlurmJob slurm;
+    slurm.submit_time = 600;
+    slurm.restart_count = 1;
+    for (const JobOutcome outcome : {JobOutcome::failed, JobOutcome::unknown}) {
+        row.outcome = outcome;
+        CHECK(may_live_again(row, slurm));
+    }
+    for (const JobOutcome outcome : {JobOutcome::live, JobOutcome::succeeded, JobOutcome::cancelled}) {
+        row.outcome = outcome;
+        CHECK_FALSE(may_live_again(row, slurm));
+    }
+    row.outcome = JobOutcome::failed;
+    slurm.restart_count = 0;  // another job under its number
+    CHECK_FALSE(may_live_again(row, slurm));
 }

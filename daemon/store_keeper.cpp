@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "daemon/store_keeper.h"
+
+#include <algorithm>
+#include <ctime>
+#include <format>
+
+#include "common/log.h"
+#include "image_store/names.h"
+
+namespace sckpt {
+namespace {
+
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+constexpr std::size_t kRemoveAtOnce = 500;  // files in one order
+constexpr int kNodesTried = 3;
+constexpr seconds kRetry{10};  // after a round that failed
+constexpr seconds kNoNode{5};
+constexpr std::int64_t kDay = 86400;
+
+// A round at a wake may take this part of the keeper's time: reading what a million checkpoints are takes seconds.
+constexpr int kIdleShare = 50;
+constexpr seconds kBetweenRounds{1};
+
+}  // namespace
+
+std::int64_t unix_now() { return static_cast<std::int64_t>(time(nullptr)); }
+
+std::string job_directory(const JobRow& job) { return std::format("job-{}-{}", job.job_id, job.id); }
+
+RetentionRules retention_rules(const Config::Retention& config, const rpc::RetentionRules& over) {
+    RetentionRules rules;
+    rules.keep = over.has_keep() ? over.keep() : config.keep;
+    rules.keep_success_seconds = over.has_keep_success_seconds() ? over.keep_success_seconds() : config.keep_success_seconds;
+    rules.keep_failed_seconds = over.has_keep_failed_seconds() ? over.keep_failed_seconds() : config.keep_failed_seconds;
+    rules.max_age_seconds = over.has_max_age_seconds() ? over.max_age_seconds() : config.max_age_seconds;
+    rules.max_bytes = over.has_max_bytes() ? over.max_bytes() : config.max_size;
+    rules.user_bytes = over.has_user_bytes() ? over.user_bytes() : config.user_quota;
+    rules.account_bytes = over.has_account_bytes() ? over.account_bytes() : config.account_quota;
+    return rules;
+}
+
+StoreKeeper::StoreKeeper(const Config& config, Catalogue& catalogue, StoreAccess& store, SlurmJobs slurm_jobs)
+    : config_(config), catalogue_(catalogue), store_(store), slurm_jobs_(std::move(slurm_jobs)) {}
+
+void StoreKeeper::start() {
+    thread_ = std::jthread([this](const std::stop_token& stop) { serve(stop); });
+}
+
+void StoreKeeper::stop() {
+    stopping_ = true;
+    thread_.request_stop();
+    if (thread_.joinable()) thread_.join();
+}
+
+void StoreKeeper::wake() {
+    const std::lock_guard lock(mutex_);
+    wake_ = true;
+    woken_.notify_all();
+}
+
+std::string StoreKeeper::trouble() const {
+    const std::lock_guard lock(mutex_);
+    return trouble_;
+}
+
+void StoreKeeper::serve(const std::stop_token& stop) {
+    const seconds interval(config_.retention.interval_seconds);
+    auto due = steady_clock::now();
+    auto not_before = due;
+    while (!stop.stop_requested()) {
+        {
+            std::unique_lock lock(mutex_);
+            woken_.wait_until(lock, stop, due, [&] { return wake_; });
+            woken_.wait_until(lock, stop, not_before, [] { return false; });
+            wake_ = false;
+        }
+        if (stop.stop_requested()) return;
+        const auto begun = steady_clock::now();
+        if (!store_.any_node()) {
+            due = begun + kNoNode;
+            continue;
+        }
+        const bool whole = begun >= due;
+        const Result<> done = round(whole, unix_now());
+        const auto ended = steady_clock::now();
+        not_before = ended + std::max<steady_clock::duration>(kBetweenRounds, (ended - begun) * kIdleShare);
+        not_before = std::min(not_before, ended + interval);
+        if (whole) due = begun + interval;
+        if (!done) due = std::min(due, ended + kRetry);
+
+        const std::string trouble = done ? "" : done.error().text;
+        const std::lock_guard lock(mutex_);
+        if (trouble != trouble_ && !stop.stop_requested()) {
+            if (trouble.empty()) log_info("the collector goes on");
+            else log_warning("the collector: {}", trouble);
+        }
+        trouble_ = trouble;
+    }
+}
+
+Result<> StoreKeeper::round(bool whole, std::int64_t now) {
+    const Cancelled cancelled = [this] { return stopped(); };
+    SCKPT_ASSIGN(const bool needs_rebuild, catalogue_.needs_rebuild());
+    if (needs_rebuild) SCKPT_TRY(rebuild({}, cancelled));  // nothing is removed before it is known what there is
+
+    Result<> first;
+    const auto step = [&](Result<> done) {
+        if (!done && first) first = std::move(done);
+    };
+    const auto own = [&](auto&& body) {  // each step lets a command in between
+        const Result<Work> work = begin_work(work_, cancelled);
+        step(work ? body() : Result<>(std::unexpected(work.error())));
+    };
+    rpc::CleanProgress progress;
+    own([&] { return put_bad_aside(); });
+    own([&] { return remove_kept(retention_rules(config_.retention, {}), now, progress, {}, cancelled); });
+    own([&] { return collect(progress, {}, cancelled); });
+    if (!whole) return first;
+
+    own([&] { return forget_jobs(now); });
+    own([&] { return compact(now); });
+    own([&] { return collect(progress, {}, cancelled); });
+    if (now - orphans_looked_ >= kDay) {
+        const auto found = orphans(Orphans::sweep, now, cancelled);
+        step(found ? Result<>() : Result<>(std::unexpected(found.error())));
+        if (found) orphans_looked_ = now;
+        own([&] { return collect(progress, {}, cancelled); });
+    }
+    if (now - backed_up_ >= config_.retention.backup_interval_seconds) own([&] { return backup(now); });
+    return first;
+}
+
+Result<StoreKeeper::Work> StoreKeeper::begin_work(std::timed_mutex& mutex, const Cancelled& cancelled) const {
+    Work work(mutex, std::defer_lock);
+    while (!work.try_lock_for(std::chrono::milliseconds(200)))
+        if (stopped() || (cancelled && cancelled())) return fail(Errc::busy, "the collector was at work until the request was given up");
+    return work;
+}
+
+// A node that is lost meanwhile is no failure of the store's: another one is asked.
+Result<rpc::StoreReply> StoreKeeper::order(const rpc::StoreOrder& order, seconds silence, const Cancelled& cancelled) const {
+    const Cancelled either = [&] { return stopped() || (cancelled && cancelled()); };
+    for (int tried = 1;; ++tried) {
+        auto reply = store_.run(order, silence, either);
+        if (reply || reply.error().code != Errc::unavailable || tried == kNodesTried) return reply;
+    }
+}
+
+Result<> StoreKeeper::remove_kept(const RetentionRules& rules, std::int64_t now, rpc::CleanProgress& progress,
+                                  const Tell<rpc::CleanProgress>& tell, const Cancelled& cancelled) {
+    SCKPT_ASSIGN(const std::vector<KeptCheckpoint> kept, catalogue_.kept(now));
+    const RetentionPlan plan = plan_retention(kept, rules, now);
+    for (const Removal& removal : plan.removals) {
+        if (cancelled()) return fail(Errc::busy, "the removal was ended before it was done");
+        const auto done = catalogue_.remove_checkpoint(removal.checkpoint, now);
+        if (!done && done.error().code != Errc::denied && done.error().code != Errc::not_found) return done;
+        if (!done) continue;  // a restore or a drain has begun to need it since
+        log_info("checkpoint row {} removed: {}", removal.checkpoint, removal.why);
+        progress.set_checkpoints_removed(progress.checkpoints_removed() + 1);
+        progress.set_doing(removal.why);
+        if (tell) tell(progress);
+    }
+    return {};
+}
+
+// Files go first and their rows afterwards; a file that is gone already is as good as removed.
+Result<> StoreKeeper::collect(rpc::CleanProgress& progress, const Tell<rpc::CleanProgress>& tell, const Cancelled& cancelled) {
+    for (;;) {
+        SCKPT_ASSIGN(const std::vector<Catalogue::Garbage> garbage, catalogue_.garbage(kRemoveAtOnce));
+        if (garbage.empty()) return {};
+        rpc::StoreOrder remove;
+        std::vector<std::string> paths;
+        std::uint64_t bytes = 0;
+        for (const Catalogue::Garbage& file : garbage) {
+            remove.mutable_remove()->add_paths(file.path);
+            paths.push_back(file.path);
+            bytes += file.bytes;
+        }
+        SCKPT_TRY(order(remove, seconds(2 * config_.store.timeout_seconds + 60), cancelled));
+        SCKPT_TRY(catalogue_.garbage_removed(paths));
+        log_debug("removed {} files of the store", paths.size());
+        progress.set_files_removed(progress.files_removed() + paths.size());
+        progress.set_bytes_freed(progress.bytes_freed() + bytes);
+        progress.set_doing(std::format("removing files that nothing refers to, {} so far", progress.files_removed()));
+        if (tell) tell(progress);
+    }
+}
+
+// What remains of an ended job without checkpoints is its history, for whoever asks what has happened.
+Result<> StoreKeeper::forget_jobs(std::int64_t now) {
+    SCKPT_ASSIGN(const std::vector<JobRow> jobs, catalogue_.forgettable_jobs(now - std::max(config_.retention.keep_failed_seconds, kDay)));
+    for (const JobRow& job : jobs) SCKPT_TRY(catalogue_.forget_job(job.id));
+    return {};
+}
+
+Result<rpc::ReportReply> StoreKeeper::report(const rpc::RetentionRules& rules, std::int64_t now, const Cancelled& cancelled) {
+    SCKPT_ASSIGN(const std::vector<KeptCheckpoint> kept, catalogue_.kept(now));
+    const RetentionPlan plan = plan_retention(kept, retention_rules(config_.retention, rules), now);
+    rpc::ReportReply reply;
+    const auto write = [](const std::string& name, const Usage& usage, rpc::Usage* out) {
+        out->set_name(name);
+        out->set_checkpoints(usage.checkpoints);
+        out->set_bytes(usage.bytes);
+    };
+    for (const auto& [name, usage] : plan.users) write(name, usage, reply.add_users());
+    for (const auto& [name, usage] : plan.accounts) write(name, usage, reply.add_accounts());
+    write("", plan.total, reply.mutable_total());
+    std::map<RowId, const KeptCheckpoint*> by_id;
+    for (const KeptCheckpoint& checkpoint : kept) by_id[checkpoint.row.id] = &checkpoint;
+    for (const Removal& removal : plan.removals) {
+        const KeptCheckpoint& checkpoint = *by_id.at(removal.checkpoint);
+        rpc::Removal& out = *reply.add_removals();
+        out.set_job_id(checkpoint.job.job_id);
+        out.set_checkpoint(checkpoint.row.number);
+        out.set_user(checkpoint.job.user);
+        out.set_why(removal.why);
+        out.set_bytes(removal.freed);
+    }
+    for (const std::string& text : plan.over) reply.add_over(text);
+    SCKPT_ASSIGN(const std::vector<Catalogue::Garbage> garbage, catalogue_.garbage(INT64_MAX));
+    for (const Catalogue::Garbage& file : garbage) reply.set_garbage_bytes(reply.garbage_bytes() + file.bytes);
+
+    // A store that hangs does not keep the report: what it held when it was last listed is told then.
+    constexpr seconds kReportWait{20};
+    if (const auto listing = scan(false, kReportWait, cancelled); !listing) log_info("report: {}", listing.error().text);
+    const std::lock_guard lock(mutex_);
+    reply.set_store_total(store_total_);
+    reply.set_store_free(store_free_);
+    return reply;
+}
+
+Result<> StoreKeeper::clean(const rpc::RetentionRules& rules, std::int64_t now, const Tell<rpc::CleanProgress>& tell,
+                            const Cancelled& cancelled) {
+    SCKPT_ASSIGN(const Work work, begin_work(work_, cancelled));
+    SCKPT_ASSIGN(const bool needs_rebuild, catalogue_.needs_rebuild());
+    if (needs_rebuild) return fail(Errc::busy, "the catalogue is not rebuilt from the store yet: nothing is removed before");
+    rpc::CleanProgress progress;
+    SCKPT_TRY(remove_kept(retention_rules(config_.retention, rules), now, progress, tell, cancelled));
+    SCKPT_TRY(collect(progress, tell, cancelled));
+    progress.set_doing("");
+    progress.set_done(true);
+    if (tell) tell(progress);
+    return {};
+}
+
+}  // namespace sckpt

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// The keeper: packs with much dead space are rewritten; manifests of bad checkpoints are put aside.
+#include <algorithm>
+#include <format>
+#include <set>
+#include <string_view>
+
+#include "common/bytes.h"
+#include "common/log.h"
+#include "daemon/store_keeper.h"
+#include "image_store/names.h"
+
+namespace sckpt {
+namespace {
+
+constexpr double kDeadShare = 0.5;
+constexpr std::uint64_t kDeadBytes = 1u << 20;
+constexpr std::chrono::hours kSilence{2};  // a node that copies; it ends by itself when the store does not move for store.timeout
+constexpr std::int64_t kAgainAfter = 86400;
+
+bool is_worth_it(const PackRow& pack) {
+    const std::uint64_t dead = pack.bytes - std::min(pack.used, pack.bytes);
+    return dead >= kDeadBytes && static_cast<double>(dead) >= kDeadShare * static_cast<double>(pack.bytes);
+}
+
+}  // namespace
+
+Result<StoredImage> to_stored(const rpc::StoredImage& image) {
+    SCKPT_TRY(check_store_path(image.manifest()));
+    StoredImage stored{image.manifest(), image.digest(), image.plain_bytes(), image.new_bytes(), {}};
+    for (const rpc::Pack& pack : image.packs()) {
+        SCKPT_TRY(check_store_path(pack.path()));
+        stored.packs.push_back({pack.path(), pack.bytes(), pack.used()});
+    }
+    return stored;
+}
+
+// So that nobody tries it again, and a rebuilt catalogue does not take it for whole. Done once more after a restart of sckptctld.
+Result<> StoreKeeper::put_bad_aside() {
+    SCKPT_ASSIGN(const std::vector<CheckpointRow> rows, catalogue_.checkpoints_in(CheckpointState::bad));
+    rpc::StoreOrder order_;
+    std::vector<RowId> ids;
+    for (const CheckpointRow& row : rows) {
+        if (aside_.contains(row.id)) continue;
+        SCKPT_ASSIGN(const std::optional<ImageRow> image, catalogue_.image(row.id));
+        ids.push_back(row.id);
+        if (image && !image->manifest.empty()) order_.mutable_quarantine()->add_paths(image->manifest);
+    }
+    if (order_.has_quarantine()) SCKPT_TRY(order(order_, std::chrono::seconds(2 * config_.store.timeout_seconds + 60), {}));
+    aside_.clear();  // ids of rows that are gone need not be remembered
+    for (const CheckpointRow& row : rows) aside_.insert(row.id);
+    return {};
+}
+
+Result<> StoreKeeper::compact(std::int64_t now) {
+    SCKPT_ASSIGN(const std::vector<RowId> jobs, catalogue_.jobs_with_dead_space(kDeadShare, kDeadBytes));
+    std::erase_if(compact_after_, [&](const auto& entry) { return entry.second <= now; });
+    Result<> first;
+    for (const RowId job : jobs) {
+        if (stopped()) return first;
+        if (compact_after_.contains(job)) continue;
+        auto done = compact_job(job, now);
+        if (done || done.error().code == Errc::busy) continue;  // busy: somebody has begun to need the old packs; another time
+        compact_after_[job] = now + kAgainAfter;
+        log_warning("rewriting packs of job row {}: {}", job, done.error().text);
+        if (first) first = std::move(done);
+    }
+    return first;
+}
+
+// Old and new files are both whole until the rows change over, in one transaction that is refused when anybody needs the old ones.
+Result<> StoreKeeper::compact_job(RowId job, std::int64_t now) {
+    SCKPT_ASSIGN(const std::vector<CheckpointRow> rows, catalogue_.checkpoints(job));
+    rpc::StoreOrder order_;
+    rpc::Compact& compact = *order_.mutable_compact();
+    for (const CheckpointRow& row : rows) {
+        if (row.state == CheckpointState::failed) continue;
+        if (row.state != CheckpointState::complete) return {};  // a drain is under way, or a bad one holds the old pack: another time
+        SCKPT_ASSIGN(const std::optional<ImageRow> image, catalogue_.image(row.id));
+        if (!image) return {};
+        rpc::ManifestRef& manifest = *compact.add_manifests();
+        manifest.set_path(image->manifest);
+        manifest.set_digest(image->digest);
+        manifest.set_checkpoint_id(static_cast<std::uint64_t>(row.id));
+    }
+    SCKPT_ASSIGN(const std::vector<PackRow> packs, catalogue_.packs(job));
+    for (const PackRow& pack : packs)
+        if (is_worth_it(pack)) compact.add_rewrite(pack.path);
+    if (compact.manifests().empty() || compact.rewrite().empty()) return {};
+
+    SCKPT_ASSIGN(const rpc::StoreReply reply, order(order_, kSilence, {}));
+    if (reply.compacted_size() != compact.manifests_size())
+        return fail(Errc::io, std::format("a node rewrote {} of {} images", reply.compacted_size(), compact.manifests_size()));
+    std::vector<StoredImage> images;
+    std::vector<Catalogue::Compacted> change;
+    for (int i = 0; i < reply.compacted_size(); ++i) {
+        SCKPT_ASSIGN(StoredImage stored, to_stored(reply.compacted(i)));
+        images.push_back(stored);
+        const rpc::ManifestRef& old = compact.manifests(i);
+        change.push_back({static_cast<RowId>(old.checkpoint_id()), old.digest(), std::move(stored)});
+    }
+    if (auto done = catalogue_.compacted(change, now); !done) {
+        SCKPT_TRY(discard(images));
+        return done;
+    }
+    log_info("job row {}: {} packs rewritten", job, compact.rewrite_size());
+    return {};
+}
+
+// Only what was made for these images: packs of others that they refer to are not theirs to give away.
+Result<> StoreKeeper::discard(const std::vector<StoredImage>& images) {
+    std::vector<Catalogue::Garbage> files;
+    std::set<std::string_view> names;
+    for (const StoredImage& image : images) names.insert(asked_name(image.manifest));
+    for (const StoredImage& image : images) {
+        files.push_back({image.manifest, 0});
+        for (const PackUse& pack : image.packs)
+            if (names.contains(asked_name(pack.path)) && std::ranges::find(files, pack.path, &Catalogue::Garbage::path) == files.end())
+                files.push_back({pack.path, pack.bytes});
+    }
+    std::vector<std::string> paths;
+    for (const Catalogue::Garbage& file : files) paths.push_back(file.path);
+    SCKPT_ASSIGN(const std::vector<Catalogue::FileUse> uses, catalogue_.uses(paths));
+    std::vector<Catalogue::Garbage> unknown;
+    for (std::size_t i = 0; i < files.size(); ++i)
+        if (uses[i] == Catalogue::FileUse::unknown) unknown.push_back(files[i]);
+    return unknown.empty() ? Result<>() : catalogue_.add_garbage(unknown);
+}
+
+}  // namespace sckpt

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "daemon/store_worker.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <format>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/watched_files.h"
+
+namespace sckpt {
+namespace {
+
+using namespace std::chrono_literals;
+
+// The store must be the service user's alone. It is never made here: where it should be there may be the empty mount point of a file
+// system that is not mounted.
+Result<UniqueFd> open_store(const std::string& path) {
+    auto directory = open_file(path, O_RDONLY | O_DIRECTORY);
+    const std::string make = std::format("install -d -o USER -g GROUP -m 0700 {}, with store.user's", path);
+    if (!directory && directory.error().code == Errc::not_found)
+        return fail(Errc::unavailable,
+                    std::format("there is no such directory on this node: is its file system mounted? A new store is made by {}", make));
+    if (!directory) return std::unexpected(directory.error());
+    struct stat st {};
+    if (::fstat(directory->get(), &st) != 0) return fail_errno("stat");
+    if (st.st_uid != ::geteuid())
+        return fail(Errc::denied, std::format("the directory belongs to user {}, not to the service user ({}): is the file system mounted that "
+                                              "should be there? A new store is made by {}", st.st_uid, ::geteuid(), make));
+    if ((st.st_mode & 07777) != 0700)
+        return fail(Errc::denied, std::format("its mode is {:04o}, and images are nobody else's business: chmod 0700 {}", st.st_mode & 07777, path));
+    return directory;
+}
+
+Result<Json> work(StoreMaster& master, StoreChannel::Message message) {
+    if (message.kind() != "request") return fail(Errc::internal, "sckpt-store was given no request");
+    if (const std::string version = text_of(message.body, "version"); version != SCKPT_VERSION)
+        return fail(Errc::unsupported, std::format("sckptd is of version {}, its sckpt-store of version {}: restart sckptd", version, SCKPT_VERSION));
+    SCKPT_ASSIGN(UniqueFd top, open_store(text_of(message.body, "store")));
+    const auto real = real_file_system(std::move(top));
+    const auto files = watched(*real, [&master] { return master.alive(); });
+    StoreTask task{std::move(message.body), message.fds.empty() ? UniqueFd() : std::move(message.fds[0]), *files, Store(*files), master};
+    return carry_out(task);
+}
+
+Result<> serve() {
+    StoreChannel channel((UniqueFd(kStoreSocket)));
+    StoreMaster master(channel);
+    SCKPT_ASSIGN(auto request, channel.receive(-1));
+    auto done = work(master, std::move(request));
+    if (!done) return channel.send(error_message("failed", done.error()));
+    (*done)["kind"] = "done";
+    return channel.send(*done);
+}
+
+}  // namespace
+
+// ---- what sckptd is told and asked ----
+
+bool StoreMaster::time_to_speak(std::chrono::milliseconds after) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - spoken_ < after) return false;
+    spoken_ = now;
+    return true;
+}
+
+Result<> StoreMaster::alive() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (!time_to_speak(1s)) return {};
+    }
+    return channel_.send({{"kind", "alive"}});
+}
+
+Result<> StoreMaster::progress(std::uint64_t plain, std::uint64_t written) {
+    {
+        const std::lock_guard lock(mutex_);
+        if ((plain == told_plain_ && written == told_written_) || !time_to_speak(500ms)) return {};
+        told_plain_ = plain;
+        told_written_ = written;
+    }
+    return channel_.send({{"kind", "progress"}, {"plain", plain}, {"written", written}});
+}
+
+Result<StoreChannel::Message> StoreMaster::answer(const char* kind) {
+    SCKPT_ASSIGN(auto message, channel_.receive(-1));
+    if (message.kind() == "refused") return std::unexpected(error_of(message.body));
+    if (message.kind() != kind) return fail(Errc::internal, std::format("sckptd answers \"{}\", not \"{}\"", message.kind(), kind));
+    return message;
+}
+
+Result<Seal> StoreMaster::seal(const Digest& body) {
+    SCKPT_TRY(channel_.send({{"kind", "seal"}, {"body", to_hex(body)}}));
+    SCKPT_ASSIGN(const auto message, answer("sealed"));
+    Seal seal{text_of(message.body, "key"), {}};
+    SCKPT_ASSIGN(seal.value, digest_from_hex(text_of(message.body, "value")));
+    return seal;
+}
+
+Result<UniqueFd> StoreMaster::next_piece() {
+    SCKPT_TRY(channel_.send({{"kind", "next"}}));
+    SCKPT_ASSIGN(auto message, answer("piece"));
+    return message.fds.empty() ? UniqueFd() : std::move(message.fds[0]);
+}
+
+Result<std::unique_ptr<File>> StoreMaster::copy_manifest(FileSystem& store, const std::string& path) {
+    SCKPT_ASSIGN(const auto file, store.open(path));
+    SCKPT_ASSIGN(const std::uint64_t size, file->size());
+    SCKPT_TRY(channel_.send({{"kind", "manifest"}, {"path", path}, {"bytes", size}}));
+    SCKPT_ASSIGN(auto message, answer("copy"));
+    if (message.fds.size() != 1) return fail(Errc::internal, "sckptd gives no file for a manifest");
+    std::vector<std::byte> buffer(1u << 20);
+    auto to = file_of(std::move(message.fds[0]), path);
+    for (std::uint64_t at = 0; at < size;) {
+        SCKPT_ASSIGN(const std::size_t got, file->read_at(at, std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), size - at))));
+        if (got == 0) return fail(Errc::corrupt, path + " became shorter while it was read");
+        SCKPT_TRY(to->write_at(at, std::span(buffer).first(got)));
+        at += got;
+    }
+    return to;
+}
+
+Result<Manifest> StoreMaster::manifest(FileSystem& store, const std::string& path) {
+    auto copy = copy_manifest(store, path);
+    if (!copy) {
+        Json unreadable = error_message("unreadable", copy.error());
+        unreadable["path"] = path;
+        SCKPT_TRY(channel_.send(unreadable));
+        return std::unexpected(copy.error());
+    }
+    SCKPT_TRY(channel_.send({{"kind", "copied"}}));
+    SCKPT_TRY(answer("go"));
+    return Manifest::open(std::move(*copy));
+}
+
+}  // namespace sckpt
+
+// Nobody of the same user may look into this memory, which has what belongs to the jobs' users, or act in this process's name.
+int main() {
+    if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return 1;
+    struct stat st {};
+    if (::fstat(sckpt::kStoreSocket, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+        std::fputs("sckpt-store is started by sckptd, which tells it what to do\n", stderr);
+        return 2;
+    }
+    ::umask(077);
+    return sckpt::serve() ? 0 : 1;
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// Who may drain: the cluster's limits, the order, and what a lost node gives back.
+#include <catch2/catch_test_macros.hpp>
+
+#include "daemon/drain_grants.h"
+
+using namespace sckpt;
+
+namespace {
+
+Config::Drain limits(std::int64_t streams, std::uint64_t bandwidth = 0) {
+    Config::Drain drain;
+    drain.cluster_streams = streams;
+    drain.cluster_bandwidth = bandwidth;
+    return drain;
+}
+
+std::vector<std::int64_t> taken(DrainGrants& grants) {
+    std::vector<std::int64_t> ids;
+    for (const DrainGrants::Grant& grant : grants.take()) ids.push_back(grant.checkpoint);
+    return ids;
+}
+
+using Ids = std::vector<std::int64_t>;
+
+}  // namespace
+
+TEST_CASE("drains begin in the order of their asking, so many at once as the cluster allows", "[drain_grants]") {
+    DrainGrants grants(limits(2));
+    for (const std::int64_t id : {1, 2, 3, 4}) grants.ask(id, "n1", false);
+    CHECK(taken(grants) == Ids{1, 2});
+    CHECK(taken(grants).empty());
+    grants.end(1);
+    CHECK(taken(grants) == Ids{3});
+    grants.end(3);
+    grants.end(2);
+    CHECK(taken(grants) == Ids{4});
+}
+
+TEST_CASE("an urgent drain never waits, and takes a stream while it runs", "[drain_grants]") {
+    DrainGrants grants(limits(1));
+    grants.ask(1, "n1", false);
+    grants.ask(2, "n1", false);
+    grants.ask(3, "n2", true);
+    CHECK(taken(grants) == Ids{3});  // the only stream is its
+    grants.ask(4, "n2", true);
+    CHECK(taken(grants) == Ids{4});
+    grants.end(3);
+    CHECK(taken(grants).empty());
+    grants.end(4);
+    CHECK(taken(grants) == Ids{1});
+    grants.set_urgent(2);
+    CHECK(taken(grants) == Ids{2});
+    CHECK(grants.granted() == 2);
+}
+
+TEST_CASE("the bandwidth of the cluster is shared by the streams, and a small one does not become none", "[drain_grants]") {
+    DrainGrants grants(limits(4, 1000));
+    grants.ask(1, "n1", false);
+    CHECK(grants.take().at(0).bytes_per_second == 250);
+    grants.ask(2, "n1", true);
+    CHECK(grants.take().at(0).bytes_per_second == 0);  // urgent: as fast as it can
+
+    DrainGrants small(limits(64, 10));
+    small.ask(1, "n1", false);
+    CHECK(small.take().at(0).bytes_per_second == 1);
+
+    DrainGrants unlimited(limits(0));
+    unlimited.ask(1, "n1", false);
+    CHECK(unlimited.take().at(0).bytes_per_second == 0);
+}
+
+TEST_CASE("a lost node gives its streams back, and asks again when it returns", "[drain_grants]") {
+    DrainGrants grants(limits(1));
+    grants.ask(1, "n1", false);
+    grants.ask(2, "n1", false);
+    grants.ask(3, "n2", false);
+    CHECK(taken(grants) == Ids{1});
+    grants.node_lost("n1");
+    CHECK(taken(grants) == Ids{3});
+    CHECK(grants.waiting() == 0);
+    grants.ask(1, "n1", false);
+    CHECK(taken(grants).empty());
+    grants.end(3);
+    CHECK(taken(grants) == Ids{1});
+}
+
+TEST_CASE("asking again is answered again, and costs neither a second stream nor the place", "[drain_grants]") {
+    DrainGrants grants(limits(1));
+    grants.ask(1, "n1", false);
+    grants.ask(2, "n2", false);
+    CHECK(taken(grants) == Ids{1});
+    grants.ask(1, "n1", false);
+    grants.ask(2, "n2", false);
+    CHECK(taken(grants) == Ids{1});
+    CHECK(grants.granted() == 1);
+    CHECK(grants.waiting() == 1);
+    grants.end(2);  // given up before it began
+    grants.end(1);
+    CHECK(taken(grants).empty());
+}

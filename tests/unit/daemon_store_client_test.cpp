@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// StoreClient with the real sckpt-store, as the service user where the tests run as root: images go into the store and come back, and
+// what has been tampered with, is missing, hangs or dies is told for what it is, with nothing left behind.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <set>
+#include <thread>
+
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/process.h"
+#include "daemon/owned_tree.h"
+#include "daemon/store_client.h"
+#include "tests/unit/image_store_tools.h"
+
+using namespace sckpt;
+using namespace sckpt::test;
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::size_t kMiB = 1u << 20;
+
+struct Site {
+    Site() {
+        REQUIRE(::chmod((top / "").c_str(), 0711) == 0);
+        config.store.directory = top / "store";
+        config.store.key = top / "key";
+        config.store.timeout_seconds = 20;
+        config.store.user = ::getpwnam("sckpt") != nullptr ? "sckpt" : "nobody";
+        REQUIRE(write_key_file(config.store.key, false).has_value());
+        fs::create_directory(config.store.directory);
+        REQUIRE(::chmod(config.store.directory.c_str(), 0700) == 0);
+        if (::geteuid() == 0) REQUIRE(::chown(config.store.directory.c_str(), service()->pw_uid, service()->pw_gid) == 0);
+    }
+    const passwd* service() const { return ::getpwnam(config.store.user.c_str()); }
+    StoreClient client() const { return StoreClient(config, fs::read_symlink("/proc/self/exe").parent_path() / "sckpt-store"); }
+    // One whose worker is this script.
+    StoreClient client(const std::string& script) const {
+        write_text(top / "worker", "#!/bin/sh\n" + script + "\n");
+        fs::permissions(top / "worker", fs::perms(0755));
+        return StoreClient(config, top / "worker");
+    }
+    std::string make_image(const std::string& name, std::size_t bytes, std::uint64_t seed) const {
+        const std::string directory = top / name;
+        fs::create_directories(directory + "/below");
+        write_text(directory + "/pages-1.img", noise(bytes, seed) + std::string(kMiB, '\0'));
+        write_text(directory + "/core-1.img", noise(1000, seed + 1));
+        write_text(directory + "/below/files.img", "");
+        write_text(directory + "/dump.log", "not part of it");
+        return directory;
+    }
+    static StoreClient::Drain drain_of(const std::string& image, std::int64_t row) {
+        StoreClient::Drain drain;
+        drain.image = image;
+        drain.backend = "none";
+        drain.identity.job_id = 12;
+        drain.identity.uid = 1000;
+        drain.identity.job_row = 7;
+        drain.identity.checkpoint_row = row;
+        drain.identity.task = "batch";
+        drain.needs.backend = "none";
+        drain.user_files = {{"/home/u/\xff out", 5, 6, true, false}};
+        drain.directory = "job-12-7";
+        drain.name = "ckpt-" + std::to_string(row) + "-batch";
+        drain.leave_out = {"dump.log"};
+        drain.threads = 2;
+        return drain;
+    }
+    StoreClient::Fetch fetch_of(const StoredImage& image, std::int64_t row, const std::string& name = "back") const {
+        return {{image.manifest, image.digest}, row, 12, 1000, top / name, {}, 2};
+    }
+    std::string in_store(const std::string& path) const { return config.store.directory + "/" + path; }
+
+    TempDir top;
+    Config config;
+};
+
+void check_same_files(const std::string& image, const std::string& back) {
+    for (const char* name : {"/pages-1.img", "/core-1.img", "/below/files.img"}) CHECK(read_text(image + name) == read_text(back + name));
+    CHECK_FALSE(fs::exists(back + "/dump.log"));
+}
+
+// Every file and directory of the tree is the caller's, and nobody else gets at it.
+bool is_private(const std::string& tree) {
+    const auto mine = [](const fs::path& path) {
+        struct stat st {};
+        return ::lstat(path.c_str(), &st) == 0 && st.st_uid == ::geteuid() && st.st_gid == ::getegid() &&
+               (st.st_mode & 07777) == (S_ISDIR(st.st_mode) ? 0700 : 0600);
+    };
+    return mine(tree) && std::ranges::all_of(fs::recursive_directory_iterator(tree), mine, [](const auto& entry) { return entry.path(); });
+}
+
+std::optional<pid_t> running_worker() {
+    const auto tree = process_tree(::getpid());
+    for (const pid_t pid : tree.value_or(std::vector<pid_t>()))
+        if (pid != ::getpid())
+            if (const auto identity = process_identity(pid); identity && identity->command.starts_with("sckpt-store")) return pid;
+    return std::nullopt;
+}
+
+// Says why, where a test fails for it.
+template <class T>
+bool good(const Result<T>& result) {
+    if (!result) UNSCOPED_INFO(result.error().text);
+    return result.has_value();
+}
+
+template <class Condition>
+bool eventually(Condition condition) {
+    for (const auto end = std::chrono::steady_clock::now() + 20s; std::chrono::steady_clock::now() < end; std::this_thread::sleep_for(5ms))
+        if (condition()) return true;
+    return false;
+}
+
+// Runs a drain that takes long, and does something to its worker once that has begun to work.
+template <class F>
+Result<StoredImage> disturbed_drain(const Site& site, const std::string& image, F disturb, StoreCall call = {}) {
+    std::atomic<bool> working = false;
+    call.bytes_per_second = 4 * kMiB;
+    call.progress = [&](std::uint64_t, std::uint64_t) { working = true; };
+    Result<StoredImage> stored = fail(Errc::internal, "it did not run");
+    std::jthread drain([&] { stored = site.client().drain(Site::drain_of(image, 1), call); });
+    CHECK(eventually([&] { return working.load(); }));
+    if (const auto worker = running_worker()) disturb(*worker);
+    else FAIL_CHECK("there is no worker");
+    drain.join();
+    CHECK_FALSE(running_worker().has_value());
+    return stored;
+}
+
+}  // namespace
+
+TEST_CASE("an image goes into the store and comes back") {
+    const Site site;
+    const std::string image = site.make_image("image", 3 * kMiB, 1);
+    std::uint64_t told = 0;
+    StoreCall call;
+    call.progress = [&](std::uint64_t plain, std::uint64_t) { told = plain; };
+    call.idle = true;
+    CHECK(good(site.client().usable({})));
+    const auto stored = site.client().drain(Site::drain_of(image, 1), call);
+    REQUIRE(good(stored));
+    CHECK(stored->plain_bytes == 4 * kMiB + 1000);
+    CHECK(stored->new_bytes > 3 * kMiB);
+    CHECK(stored->new_bytes < 3 * kMiB + 100'000);
+    CHECK(stored->packs.size() == 1);
+    CHECK(told <= stored->plain_bytes);
+    CHECK(is_private(image));
+
+    const auto fetched = site.client().fetch(site.fetch_of(*stored, 1), {});
+    REQUIRE(good(fetched));
+    check_same_files(image, site.top / "back");
+    CHECK(is_private(site.top / "back"));
+    REQUIRE(fetched->user_files.size() == 1);
+    CHECK(fetched->user_files[0].path == "/home/u/\xff out");
+    CHECK(fetched->needs.backend == "none");
+    CHECK(site.client().fetch(site.fetch_of(*stored, 1), {}).error().code == Errc::exists);
+    check_same_files(image, site.top / "back");
+
+    auto local = site.fetch_of(*stored, 1, "image");
+    CHECK(site.client().verify_local(local, {}).error().code == Errc::corrupt);
+    local.besides = {"dump.log"};
+    CHECK(site.client().verify_local(local, {}).has_value());
+    write_text(image + "/core-1.img", noise(1000, 99));
+    CHECK(site.client().verify_local(local, {}).error().code == Errc::corrupt);
+}
+
+TEST_CASE("what an earlier image has is not stored again; a base that is bad is done without") {
+    const Site site;
+    const auto first = site.client().drain(Site::drain_of(site.make_image("one", 3 * kMiB, 1), 1), {});
+    REQUIRE(good(first));
+    auto second = Site::drain_of(site.make_image("two", 3 * kMiB, 1), 2);
+    second.base = {first->manifest, first->digest};
+    const auto stored = site.client().drain(second, {});
+    REQUIRE(good(stored));
+    CHECK(stored->new_bytes < 100'000);
+    CHECK(stored->packs[0].path == first->packs[0].path);
+    REQUIRE(good(site.client().fetch(site.fetch_of(*stored, 2), {})));
+    check_same_files(second.image, site.top / "back");
+
+    second.base.digest = std::string(64, '0');
+    CHECK(site.client().drain(second, {})->new_bytes > 3 * kMiB);
+    second.base = {first->manifest, first->digest};
+    second.identity.job_id = 13;  // another job's chunks are not for it
+    CHECK(site.client().drain(second, {})->new_bytes > 3 * kMiB);
+    second.base.path = "job-12-7/gone.manifest";
+    CHECK(site.client().drain(second, {})->new_bytes > 3 * kMiB);
+}
+
+TEST_CASE("a manifest that is not the one, or not sealed with our key, is refused, and nothing is left of the fetch") {
+    const Site site;
+    const auto one = site.client().drain(Site::drain_of(site.make_image("one", kMiB, 1), 1), {});
+    const auto two = site.client().drain(Site::drain_of(site.make_image("two", kMiB, 2), 2), {});
+    REQUIRE(good(one));
+    REQUIRE(good(two));
+    const auto refused = [&](const StoreClient::Fetch& fetch) {
+        const auto fetched = site.client().fetch(fetch, {});
+        REQUIRE_FALSE(fetched.has_value());
+        CHECK_FALSE(fs::exists(fetch.target));
+        return fetched.error();
+    };
+    // Whole and sealed, but of another checkpoint, job or user.
+    CHECK(refused(site.fetch_of(*two, 1)).code == Errc::corrupt);
+    auto fetch = site.fetch_of(*one, 1);
+    fetch.uid = 1001;
+    CHECK(refused(fetch).text.contains("user 1000"));
+    // Swapped in the store.
+    fs::copy_file(site.in_store(two->manifest), site.in_store(one->manifest), fs::copy_options::overwrite_existing);
+    CHECK(refused(site.fetch_of(*one, 1)).code == Errc::corrupt);
+    // Changed, and the digest with it: the seal tells.
+    std::string bytes = read_text(site.in_store(two->manifest));
+    const auto scanned = [&] { return site.client().scan(true, {}).value(); };
+    REQUIRE(scanned().images.size() == 2);
+    bytes[bytes.size() / 2] ^= 1;
+    write_text(site.in_store(one->manifest), bytes);
+    CHECK(scanned().images.size() == 1);
+    REQUIRE(scanned().unusable.size() == 1);
+    CHECK(scanned().unusable[0].starts_with(one->manifest));
+    // With another key.
+    fs::remove(site.config.store.key);
+    REQUIRE(write_key_file(site.config.store.key, false).has_value());
+    CHECK(refused(site.fetch_of(*two, 2)).code == Errc::unsupported);
+    CHECK_FALSE(site.client().check({{two->manifest, two->digest}}, true, 1, {}).has_value());
+}
+
+TEST_CASE("upkeep: a scan, checks, compaction, removal, quarantine and backups") {
+    const Site site;
+    const auto one = site.client().drain(Site::drain_of(site.make_image("one", 2 * kMiB, 1), 1), {});
+    auto changed = Site::drain_of(site.make_image("two", 2 * kMiB, 1), 2);
+    REQUIRE(good(one));
+    write_text(changed.image + "/pages-1.img", read_text(site.top / "one/pages-1.img").substr(0, kMiB) + noise(kMiB, 5));
+    changed.base = {one->manifest, one->digest};
+    const auto two = site.client().drain(changed, {});
+    REQUIRE(good(two));
+
+    const auto scan = site.client().scan(true, {});
+    REQUIRE(good(scan));
+    CHECK(scan->files.size() == 4);
+    CHECK(scan->images.size() == 2);
+    CHECK(scan->unusable.empty());
+    CHECK(scan->space.total > 0);
+    const auto found = std::ranges::find(scan->images, two->manifest, [](const auto& image) { return image.image.manifest; });
+    REQUIRE(found != scan->images.end());
+    CHECK(found->image.digest == two->digest);
+    CHECK(found->image.new_bytes == two->new_bytes);
+    CHECK(found->identity.checkpoint_row == 2);
+    CHECK(parse_head(found->head)->identity.job_row == 7);
+
+    const std::vector<ManifestName> both{{one->manifest, one->digest}, {two->manifest, two->digest}};
+    for (const bool quick : {true, false}) CHECK(site.client().check(both, quick, 2, {}).value() == std::vector<std::vector<std::string>>(2));
+    const auto rewritten = site.client().compact({both[1]}, {one->packs[0].path}, 2, {});
+    REQUIRE(good(rewritten));
+    REQUIRE(rewritten->size() == 1);
+    CHECK(site.client().remove({one->manifest, two->manifest, one->packs[0].path}, {}).has_value());
+    CHECK(site.client().remove({one->manifest}, {}).has_value());
+    CHECK_FALSE(fs::exists(site.in_store(one->packs[0].path)));
+    REQUIRE(good(site.client().fetch(site.fetch_of((*rewritten)[0], 2), {})));
+    check_same_files(changed.image, site.top / "back");
+
+    const ManifestName left{(*rewritten)[0].manifest, (*rewritten)[0].digest};
+    REQUIRE(site.client().quarantine({(*rewritten)[0].packs[0].path}, {}).has_value());
+    for (const bool quick : {true, false}) CHECK(site.client().check({left, both[0]}, quick, 1, {}).value().at(0).size() > 0);
+
+    for (int number = 1; number <= 5; ++number) {
+        int pieces = 3;
+        const auto next = [&]() -> Result<std::string> { return pieces-- > 0 ? noise(100'000, static_cast<std::uint64_t>(number)) : ""; };
+        REQUIRE(site.client().backup("catalogue-" + std::to_string(number), next, {}).has_value());
+    }
+    CHECK(read_text(site.in_store("catalogue/catalogue-5")).size() == 300'000);
+    CHECK(std::distance(fs::directory_iterator(site.in_store("catalogue")), {}) == 3);
+    const auto broken = [&]() -> Result<std::string> { return fail(Errc::unavailable, "the connection is gone"); };
+    CHECK_FALSE(site.client().backup("catalogue-6", broken, {}).has_value());
+    CHECK_FALSE(fs::exists(site.in_store("catalogue/catalogue-6")));
+    CHECK_FALSE(site.client().backup("../evil", broken, {}).has_value());
+}
+
+TEST_CASE("a store that is not there, or not the service user's alone, is refused with a word what to do") {
+    Site site;
+    const std::string image = site.make_image("image", 1000, 1);
+    const auto refusal = [&] {
+        const auto stored = site.client().drain(Site::drain_of(image, 1), {});
+        REQUIRE_FALSE(stored.has_value());
+        CHECK(stored.error().text.contains(site.config.store.directory));
+        CHECK(site.client().usable({}).error().code == stored.error().code);
+        CHECK(is_private(image));
+        return stored.error();
+    };
+    REQUIRE(::chmod(site.config.store.directory.c_str(), 0750) == 0);
+    CHECK(refusal().text.contains("chmod 0700"));
+    REQUIRE(::chmod(site.config.store.directory.c_str(), 0700) == 0);
+    if (::geteuid() == 0) {
+        REQUIRE(::chown(site.config.store.directory.c_str(), 0, 0) == 0);
+        CHECK(refusal().code == Errc::denied);
+        REQUIRE(::chmod(site.config.store.directory.c_str(), 0755) == 0);
+        CHECK(refusal().text.contains("belongs to user 0"));
+    }
+    site.config.store.directory = site.top / "elsewhere";
+    CHECK(refusal().code == Errc::unavailable);
+    CHECK(refusal().text.contains("mounted"));
+    if (::geteuid() == 0) {
+        site.config.store.user = "no-such-user";
+        CHECK(site.client().usable({}).error().text.contains("no-such-user"));
+        site.config.store.user = "root";
+        CHECK(site.client().usable({}).error().code == Errc::unavailable);
+    }
+    fs::remove(site.config.store.key);
+    CHECK(site.client().usable({}).error().code == Errc::unavailable);
+    CHECK_FALSE(site.client().drain(Site::drain_of(image, 1), {}).has_value());
+}
+
+TEST_CASE("a worker that dies, hangs or is no longer wanted ends the call, and nothing of it is left") {
+    Site site;
+    const std::string image = site.make_image("image", 30 * kMiB, 1);
+    const auto killed = disturbed_drain(site, image, [](pid_t worker) { ::kill(worker, SIGKILL); });
+    REQUIRE_FALSE(killed.has_value());
+    CHECK(killed.error().code == Errc::io);
+    CHECK(killed.error().text.contains("killed by SIGKILL"));
+    CHECK(is_private(image));
+
+    site.config.store.timeout_seconds = 3;
+    const auto hung = disturbed_drain(site, image, [](pid_t worker) { ::kill(worker, SIGSTOP); });
+    REQUIRE_FALSE(hung.has_value());
+    CHECK(hung.error().code == Errc::timeout);
+    CHECK(hung.error().text.contains("has not moved for 3s"));
+
+    std::atomic<bool> stop = false;
+    StoreCall call;
+    call.stop = &stop;
+    const auto stopped = disturbed_drain(site, image, [&](pid_t) { stop = true; }, call);
+    REQUIRE_FALSE(stopped.has_value());
+    CHECK(stopped.error().code == Errc::busy);
+
+    CHECK(site.client("exit 7").usable({}).error().text.contains("exit code 7"));
+    site.config.store.timeout_seconds = 1;
+    CHECK(site.client("sleep 1000").usable({}).error().code == Errc::timeout);
+    CHECK(StoreClient(site.config, "/nonexistent/worker").usable({}).error().code == Errc::not_found);
+}
+
+TEST_CASE("a fetch whose worker dies leaves no target") {
+    const Site site;
+    const auto stored = site.client().drain(Site::drain_of(site.make_image("image", 30 * kMiB, 1), 1), {});
+    REQUIRE(good(stored));
+    Result<StoreClient::Fetched> fetched;
+    StoreCall call;
+    call.bytes_per_second = kMiB;
+    std::jthread fetch([&] { fetched = site.client().fetch(site.fetch_of(*stored, 1), call); });
+    CHECK(eventually([&] { return fs::exists(site.top / "back/pages-1.img"); }));
+    if (const auto worker = running_worker()) ::kill(*worker, SIGKILL);
+    fetch.join();
+    REQUIRE_FALSE(fetched.has_value());
+    CHECK(fetched.error().code == Errc::io);
+    CHECK_FALSE(fs::exists(site.top / "back"));
+}
+
+TEST_CASE("the worker has the store and what it was handed, and no more") {
+    if (::geteuid() != 0) SKIP("needs root");
+    const Site site;
+    const UniqueFd inheritable(::open(site.config.store.key.c_str(), O_RDONLY));  // deliberately without O_CLOEXEC
+    const std::string out = site.in_store("seen");
+    const auto seen = [&](const std::string& command) {
+        CHECK_FALSE(site.client("(" + command + ") > " + out + " 2>&1").usable({}).has_value());
+        return read_text(out);
+    };
+    CHECK(seen("ls -l /proc/$$/fd 2>/dev/null; cat " + site.config.store.key).contains("Permission denied"));
+    CHECK(seen("grep -c '' " + site.top / "image/core-1.img").contains("No such file"));
+    CHECK(seen("echo $$") == "1\n");
+    CHECK(seen("env").find("PATH") == std::string::npos);
+    CHECK(seen("ulimit -Hc") == "0\n");
+    const std::string status = seen("grep -E '^(Uid|CapBnd|CapEff|NoNewPrivs):' /proc/self/status");
+    CHECK(status.contains("Uid:\t" + std::to_string(site.service()->pw_uid) + "\t"));
+    CHECK(status.contains("CapEff:\t0000000000000000\n"));
+    CHECK(status.contains("NoNewPrivs:\t1\n"));
+    // 0, 1, 2, its socket, what the shell needs for itself, and ls's own directory; never the key.
+    const std::string descriptors = seen("ls -l /proc/self/fd");
+    CHECK_FALSE(descriptors.contains("key"));
+    CHECK(std::ranges::count(descriptors, '\n') <= 8);
+}
+
+TEST_CASE("a tree is taken over only when it is plain files and directories, and nobody writes to it any more") {
+    const TempDir top;
+    const std::string tree = top / "tree";
+    fs::create_directories(tree + "/below");
+    write_text(tree + "/below/a.img", "a");
+    const UniqueFd directory(::open(tree.c_str(), O_RDONLY | O_DIRECTORY));
+    {
+        const UniqueFd writer(::open((tree + "/below/a.img").c_str(), O_WRONLY));
+        const auto taken = take_over(directory.get());
+        REQUIRE_FALSE(taken.has_value());
+        CHECK(taken.error().code == Errc::denied);
+        CHECK(taken.error().text.contains("a.img"));
+    }
+    CHECK(take_over(directory.get()).has_value());
+    CHECK(is_private(tree));
+    CHECK(let_read(directory.get(), ::getegid()).has_value());
+    CHECK((fs::status(tree + "/below").permissions() & fs::perms::mask) == fs::perms(0750));
+    CHECK((fs::status(tree + "/below/a.img").permissions() & fs::perms::mask) == fs::perms(0640));
+    CHECK(take_back(directory.get()).has_value());
+    CHECK(is_private(tree));
+
+    REQUIRE(::mkfifo((tree + "/fifo").c_str(), 0600) == 0);
+    CHECK(take_over(directory.get()).error().code == Errc::invalid);
+    fs::remove(tree + "/fifo");
+    fs::create_symlink("/etc/passwd", tree + "/link");
+    const auto mode = fs::status("/etc/passwd").permissions();
+    CHECK_FALSE(take_over(directory.get()).has_value());
+    CHECK(fs::status("/etc/passwd").permissions() == mode);
+}
