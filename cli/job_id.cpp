@@ -26,6 +26,10 @@ std::unexpected<Error> refused(std::string_view text, std::string_view form) {
 
 }  // namespace
 
+std::string to_string(const JobId& id) {
+    return id.checkpoint == 0 ? std::to_string(id.job) : std::format("{}.{}", id.job, id.checkpoint);
+}
+
 Result<std::uint32_t> parse_job(std::string_view text) {
     if (const auto job = number(text)) return *job;
     return refused(text, "the job's number as squeue shows it, such as 12");

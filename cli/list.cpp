@@ -19,9 +19,14 @@ const rpc::Checkpoint* newest_complete(const rpc::Job& job) {
     return newest;
 }
 
+// The first that there is: why the job stands still, what is under way, what went wrong, how it ended.
 Cell note(const rpc::Job& job) {
     if (!job.held_reason().empty()) return {"held: " + job.held_reason(), Colour::bad};
-    return {job.last_error()};
+    for (const rpc::Checkpoint& checkpoint : job.checkpoints())
+        if (checkpoint.state() == rpc::CAPTURED)
+            return {std::format("{}: {}", checkpoint.number(), drain_text(checkpoint.drain()))};
+    if (!job.last_error().empty()) return {job.last_error()};
+    return {job.outcome()};
 }
 
 std::vector<Cell> job_row(const rpc::Job& job, const View& view) {
@@ -36,8 +41,12 @@ std::vector<Cell> job_row(const rpc::Job& job, const View& view) {
             note(job)};
 }
 
-std::string state_name(rpc::CheckpointState state) {
-    return state == rpc::CHECKPOINT_STATE_UNKNOWN ? "UNKNOWN" : rpc::CheckpointState_Name(state);
+std::string bytes_or_dash(std::uint64_t bytes) { return bytes > 0 ? format_bytes(bytes) : "-"; }
+
+std::string remark(const rpc::Checkpoint& checkpoint) {
+    std::string text = checkpoint.pinned() ? "pinned" : "";
+    const std::string more = checkpoint.state() == rpc::CAPTURED ? drain_text(checkpoint.drain()) : checkpoint.reason();
+    return text.empty() || more.empty() ? text + more : text + "; " + more;
 }
 
 Colour state_colour(rpc::CheckpointState state) {
@@ -46,6 +55,10 @@ Colour state_colour(rpc::CheckpointState state) {
 }
 
 }  // namespace
+
+std::string checkpoint_state(const rpc::Checkpoint& checkpoint) {
+    return checkpoint.state() == rpc::CHECKPOINT_STATE_UNKNOWN ? "UNKNOWN" : rpc::CheckpointState_Name(checkpoint.state());
+}
 
 std::string render_jobs(const rpc::ListReply& reply, const View& view) {
     Table table({{"JOB", Align::right},
@@ -61,14 +74,21 @@ std::string render_jobs(const rpc::ListReply& reply, const View& view) {
 }
 
 std::string render_checkpoints(const rpc::Job& job, const View& view, std::string_view indent) {
-    Table table({{"N", Align::right}, {"STATE"}, {"CREATED"}, {"SIZE", Align::right}, {"FROZEN", Align::right}, {"REASON"}});
+    Table table({{"N", Align::right},
+                 {"STATE"},
+                 {"CREATED"},
+                 {"SIZE", Align::right},
+                 {"STORED", Align::right},
+                 {"FROZEN", Align::right},
+                 {"NOTE"}});
     for (const rpc::Checkpoint& checkpoint : job.checkpoints())
         table.add({{std::to_string(checkpoint.number())},
-                   {state_name(checkpoint.state()), state_colour(checkpoint.state())},
+                   {checkpoint_state(checkpoint), state_colour(checkpoint.state())},
                    {format_time(checkpoint.created())},
-                   {checkpoint.bytes() ? format_bytes(checkpoint.bytes()) : "-"},
+                   {bytes_or_dash(checkpoint.bytes())},
+                   {bytes_or_dash(checkpoint.new_bytes())},
                    {checkpoint.bytes() ? format_milliseconds(checkpoint.frozen_ms()) : "-"},
-                   {checkpoint.reason()}});
+                   {remark(checkpoint)}});
     return table.text(view, indent);
 }
 

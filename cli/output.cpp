@@ -50,18 +50,6 @@ View make_view() {
     return view;
 }
 
-std::string format_bytes(std::uint64_t bytes) {
-    if (bytes < 1024) return std::format("{} B", bytes);
-    double value = static_cast<double>(bytes);
-    std::size_t unit = 0;
-    constexpr std::string_view kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    while (value >= 1023.95 && unit + 1 < std::size(kUnits)) {  // 1023.95 would be shown as 1024.0
-        value /= 1024;
-        ++unit;
-    }
-    return std::format("{:.1f} {}", value, kUnits[unit]);
-}
-
 std::string format_age(std::int64_t seconds) {
     if (seconds < 60) return std::format("{}s", std::max<std::int64_t>(seconds, 0));  // two hosts' clocks differ a little
     if (seconds < 3600) return std::format("{}m", seconds / 60);
@@ -79,6 +67,8 @@ std::string format_time(std::int64_t unix_seconds) {
 }
 
 std::string format_milliseconds(std::uint32_t ms) { return std::format("{:.2f} s", ms / 1000.0); }
+
+std::string counted(std::uint64_t number, std::string_view what) { return std::format("{} {}{}", number, what, number == 1 ? "" : "s"); }
 
 std::string printable(std::string_view text) {
     std::string result;

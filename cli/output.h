@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/bytes.h"
 #include "common/result.h"
 
 namespace sckpt::cli {
@@ -23,10 +24,10 @@ struct View {
 };
 View make_view();  // of standard output: the terminal's width, colours there unless NO_COLOR is set
 
-std::string format_bytes(std::uint64_t bytes);                  // "512 B", "12.3 MiB"
 std::string format_age(std::int64_t seconds);                   // "42s", "5m", "3h12m", "2d4h"
 std::string format_time(std::int64_t unix_seconds);             // "2026-01-31T12:00:00", local; "-" for 0
 std::string format_milliseconds(std::uint32_t ms);              // "0.05 s"
+std::string counted(std::uint64_t number, std::string_view what);  // "1 file", "12 files"
 std::string printable(std::string_view text);                   // control characters as '?'
 std::string shorten(std::string_view text, std::size_t width);  // "..." at its end when it is cut; whole UTF-8 characters
 

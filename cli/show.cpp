@@ -22,7 +22,9 @@ std::string slurm_text(const rpc::Job& job) {
 std::string job_fields(const rpc::Job& job) {
     return std::format("job {}\n", job.job_id()) +
            fields({{"user", job.user().empty() ? std::to_string(job.uid()) : std::format("{} ({})", job.user(), job.uid())},
+                   {"account", job.account()},
                    {"state", slurm_text(job)},
+                   {"outcome", job.outcome()},
                    {"checkpoints", interval_text(job)},
                    {"restarts", std::format("{} by sckpt after failures, of at most {}", job.restarts(), job.max_restarts())},
                    {"held", job.held_reason()},
@@ -44,10 +46,18 @@ std::string image_text(const rpc::Image& image, const View& view) {
     return std::format("  image of {}\n", image.task() == "batch" ? "the batch script" : "task " + printable(image.task())) +
            fields({{"dumped on", image.node()},
                    {"size", format_bytes(image.bytes())},
+                   {"in memory", image.fast_node().empty() ? "" : "of " + image.fast_node()},
                    {"in the store", image.path()},
                    {"BLAKE3", image.digest()}},
                   "    ") +
            files_text(image, view);
+}
+
+// A share says how much was new to the store, and how well it could be compressed.
+std::string stored_text(const rpc::Checkpoint& checkpoint) {
+    if (checkpoint.new_bytes() == 0 || checkpoint.bytes() == 0) return "";
+    return std::format("{} written to the store for it ({:.0f} %)", format_bytes(checkpoint.new_bytes()),
+                       100.0 * static_cast<double>(checkpoint.new_bytes()) / static_cast<double>(checkpoint.bytes()));
 }
 
 std::string restarts_text(const rpc::Job& job, const View& view) {
@@ -72,11 +82,14 @@ std::string events_text(const rpc::Job& job) {
 
 std::string render_checkpoint(const rpc::Job& job, const rpc::Checkpoint& checkpoint, const View& view) {
     std::string text = std::format("checkpoint {} of job {}\n", checkpoint.number(), job.job_id()) +
-                       fields({{"state", rpc::CheckpointState_Name(checkpoint.state())},
+                       fields({{"state", checkpoint_state(checkpoint)},
+                               {"pinned", checkpoint.pinned() ? "yes: it stays until `sckpt unpin`" : ""},
+                               {"drain", checkpoint.state() == rpc::CAPTURED ? drain_text(checkpoint.drain()) : ""},
                                {"reason", checkpoint.reason()},
                                {"created", format_time(checkpoint.created())},
                                {"completed", checkpoint.completed() ? format_time(checkpoint.completed()) : ""},
                                {"size", checkpoint.bytes() ? format_bytes(checkpoint.bytes()) : ""},
+                               {"stored", stored_text(checkpoint)},
                                {"frozen", checkpoint.bytes() ? format_milliseconds(checkpoint.frozen_ms()) : ""}});
     for (const rpc::Image& image : checkpoint.images()) text += image_text(image, view);
     return text;

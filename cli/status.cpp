@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // sckpt status: the daemons, what each node's backend can do, and whether they all fit together.
+#include <algorithm>
 #include <format>
+#include <map>
+#include <vector>
 
 #include "cli/verbs.h"
 
 namespace sckpt::cli {
 namespace {
+
+constexpr std::size_t kNamedNodes = 8;  // in front of a remark that concerns many
 
 Cell connection(const rpc::NodeInfo& node) { return node.connected() ? Cell{"up", Colour::good} : Cell{"down", Colour::bad}; }
 
@@ -15,22 +20,49 @@ Cell backend(const rpc::NodeInfo& node) {
     return {node.backend(), Colour::good};
 }
 
-// What a table has no room for, a line each.
-std::string remarks(const rpc::NodeInfo& node, const std::string& controller_version) {
-    std::string text;
-    const auto add = [&](const std::string& remark) { text += printable(std::format("{}: {}", node.name(), remark)) + "\n"; };
-    if (!node.connected()) add("no connection to its sckptd");
+// What a table has no room for.
+std::vector<std::string> remarks(const rpc::NodeInfo& node, const std::string& controller_version) {
+    std::vector<std::string> all;
+    if (!node.connected()) all.push_back("no connection to its sckptd");
     if (!node.version().empty() && node.version() != controller_version)
-        add(std::format("sckptd is version {}, sckptctld is {}: install one version everywhere", node.version(), controller_version));
-    if (!node.backend_usable() && !node.backend_reason().empty()) add("cannot checkpoint or restart jobs: " + node.backend_reason());
-    for (const std::string& note : node.backend_notes()) add(note);
-    return text;
+        all.push_back(std::format("sckptd is version {}, sckptctld is {}: install one version everywhere", node.version(),
+                                  controller_version));
+    if (!node.backend_usable() && !node.backend_reason().empty())
+        all.push_back("cannot checkpoint or restart jobs: " + node.backend_reason());
+    all.insert(all.end(), node.backend_notes().begin(), node.backend_notes().end());
+    return all;
 }
+
+std::string nodes_label(const std::vector<std::string>& names) {
+    if (names.size() == 1) return names.front();
+    std::string some;
+    for (std::size_t i = 0; i < std::min(names.size(), kNamedNodes); ++i) some += (i > 0 ? ", " : "") + names[i];
+    return std::format("{} nodes ({}{})", names.size(), some, names.size() > kNamedNodes ? ", ..." : "");
+}
+
+// What is said of many nodes is printed once, in the order in which it comes up.
+class Remarks {
+   public:
+    void add(const std::string& node, const std::string& remark) {
+        std::vector<std::string>& nodes = nodes_[remark];
+        if (nodes.empty()) order_.push_back(remark);
+        nodes.push_back(node);
+    }
+    std::string text() const {
+        std::string all;
+        for (const std::string& remark : order_) all += printable(nodes_label(nodes_.at(remark)) + ": " + remark) + "\n";
+        return all;
+    }
+
+   private:
+    std::map<std::string, std::vector<std::string>> nodes_;
+    std::vector<std::string> order_;
+};
 
 std::string nodes_text(const rpc::StatusReply& reply, const View& view) {
     if (reply.nodes_size() == 0) return "\nno node has reported yet: is sckptd running on the nodes?\n";
     Table table({{"NODE"}, {"STATE"}, {"SEEN", Align::right}, {"VERSION"}, {"BACKEND"}, {"TASKS", Align::right}, {"FAST TIER"}});
-    std::string notes;
+    Remarks notes;
     for (const rpc::NodeInfo& node : reply.nodes()) {
         table.add({{node.name()},
                    connection(node),
@@ -39,20 +71,23 @@ std::string nodes_text(const rpc::StatusReply& reply, const View& view) {
                    backend(node),
                    {std::to_string(node.tasks())},
                    {std::format("{} of {}", format_bytes(node.fast_tier_used()), format_bytes(node.fast_tier_bytes()))}});
-        notes += remarks(node, reply.version());
+        for (const std::string& remark : remarks(node, reply.version())) notes.add(node.name(), remark);
     }
-    return "\n" + table.text(view) + (notes.empty() ? "" : "\n" + notes);
+    const std::string below = notes.text();
+    return "\n" + table.text(view) + (below.empty() ? "" : "\n" + below);
 }
 
 }  // namespace
 
 std::string render_status(const rpc::StatusReply& reply, const std::string& address, const View& view) {
     const std::string up = reply.started() ? std::format(", up for {}", format_age(view.now - reply.started())) : "";
-    return printable(std::format("sckptctld {} at {}{}", reply.version(), address, up)) + "\n" +
-           fields({{"Slurm", std::format("{}, {}", reply.slurm_version(),
-                                         reply.slurm_reachable() ? "reachable" : "slurmctld does not answer: no job can be restarted now")},
-                   {"jobs", std::format("{}, {} complete checkpoints", reply.jobs(), reply.checkpoints_complete())},
-                   {"catalogue", std::format("{} (schema {})", reply.catalogue(), reply.schema_version())}}) +
+    std::vector<Field> all = {
+        {"Slurm", std::format("{}, {}", reply.slurm_version(),
+                              reply.slurm_reachable() ? "reachable" : "slurmctld does not answer: no job can be restarted now")},
+        {"jobs", std::format("{}, {} complete checkpoints", reply.jobs(), reply.checkpoints_complete())},
+        {"catalogue", std::format("{} (schema {})", reply.catalogue(), reply.schema_version())}};
+    for (const std::string& note : reply.notes()) all.push_back({"note", note});
+    return printable(std::format("sckptctld {} at {}{}", reply.version(), address, up)) + "\n" + fields(all) +
            nodes_text(reply, view);
 }
 

@@ -6,8 +6,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/job_id.h"
 #include "cli/session.h"
@@ -20,25 +22,59 @@ struct CreateOptions {
     bool requeue = false;
     std::optional<std::chrono::seconds> max_wait;
 };
+Result<std::chrono::seconds> parse_wait(std::string_view text);  // "90" (seconds), or a time with a unit: "5m"
 // Shows its progress on standard error: one changing line on a terminal, else a line a phase.
 Result<std::string> create(const Session& session, const CreateOptions& options);
 Result<std::string> list(const Session& session, std::optional<std::uint32_t> job);
 Result<std::string> show(const Session& session, const JobId& id);
 Result<std::string> status(const Session& session);
+Result<std::string> pin(const Session& session, const JobId& id);
+Result<std::string> unpin(const Session& session, const JobId& id);
+// Writes to standard output itself, as it goes on.
+Result<std::string> watch(const Session& session, std::optional<std::uint32_t> job);
 
-// create: the phases seen so far, and the line that tells of the newest.
+// create: the phases seen so far, the line that tells of the newest, and what is new in it to who reads only that.
 struct CreateState {
     rpc::CreateProgress last;
     bool captured = false, complete = false, requeued = false;
     void update(const rpc::CreateProgress& progress);
 };
 std::string render_progress(const CreateState& state);
+std::string progress_news(const CreateState& state);
 std::string render_created(const CreateState& state, std::uint32_t job);
+
+// A captured image on its way into the store: "storing, 1.0 MiB of 12.3 MiB, 300.0 MiB/s, 2s left", "waiting: the store is full".
+std::string drain_text(const rpc::Drain& drain);
+// What of it is worth a line of its own in a log: its phase, and what it waits for.
+std::string drain_news(const rpc::Drain& drain);
+std::string checkpoint_state(const rpc::Checkpoint& checkpoint);  // "COMPLETE"
 
 std::string render_jobs(const rpc::ListReply& reply, const View& view);
 std::string render_checkpoints(const rpc::Job& job, const View& view, std::string_view indent = "");
 std::string render_job(const rpc::Job& job, const View& view);
 std::string render_checkpoint(const rpc::Job& job, const rpc::Checkpoint& checkpoint, const View& view);
 std::string render_status(const rpc::StatusReply& reply, const std::string& address, const View& view);
+
+// watch: what is under way now, one of it for each checkpoint that is not complete yet and for each restart.
+struct Activity {
+    JobId id;  // checkpoint 0: a restart
+    std::string user, node, text;
+    std::string news;  // changes when a log should have a line about it
+};
+std::vector<Activity> activities(const rpc::WatchReply& reply);
+
+class WatchState {
+   public:
+    struct Changes {
+        std::vector<Activity> changed;
+        std::vector<JobId> ended;
+    };
+    Changes update(const std::vector<Activity>& now);
+
+   private:
+    std::map<JobId, std::string> news_;
+};
+std::string render_activities(const std::vector<Activity>& all, const View& view);
+std::string render_end(const JobId& id, const rpc::Job& job);  // what became of it
 
 }  // namespace sckpt::cli

@@ -37,6 +37,11 @@ TEST_CASE("a checkpoint is JOB.N") {
     }
 }
 
+TEST_CASE("a job or checkpoint is written as it is read") {
+    CHECK(to_string(JobId{12, 0}) == "12");
+    CHECK(to_string(JobId{12, 3}) == "12.3");
+}
+
 TEST_CASE("a job array's task is a later feature, and the text says what to give") {
     for (const char* text : {"12_4", "12_[1-4]", "12_4.1"}) {
         INFO(text);

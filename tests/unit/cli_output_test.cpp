@@ -134,6 +134,52 @@ TEST_CASE("the checkpoints of a job") {
     CHECK(text.contains("FAILED"));
     CHECK(text.contains("the socket"));
     CHECK_FALSE(text.contains("0 B"));
+
+    rpc::Job job = sample_job();
+    job.mutable_checkpoints(0)->set_pinned(true);
+    job.mutable_checkpoints(0)->set_new_bytes(4 << 20);
+    rpc::Drain* drain = add_checkpoint(job, 13, rpc::CAPTURED, 1700, 12'900'000)->mutable_drain();
+    drain->set_phase(rpc::Drain::WAITING);
+    drain->set_text("the store is full");
+    const std::string more = render_checkpoints(job, {.width = 200});
+    INFO(more);
+    for (const char* part : {" 4.0 MiB", "pinned", "waiting: the store is full"}) CHECK(more.contains(part));
+}
+
+TEST_CASE("what a drain does, in words") {
+    rpc::Drain drain;
+    CHECK(drain_text(drain) == "to be stored");
+    drain.set_phase(rpc::Drain::QUEUED);
+    CHECK(drain_text(drain) == "waiting for its turn to be stored");
+    drain.set_urgent(true);
+    CHECK(drain_text(drain) == "to be stored next");
+    drain.set_phase(rpc::Drain::COPYING);
+    drain.set_bytes_done(1ULL << 30);
+    drain.set_bytes_total(4ULL << 30);
+    CHECK(drain_text(drain) == "storing, 1.0 GiB of 4.0 GiB");
+    drain.set_bytes_per_second(100ULL << 20);
+    CHECK(drain_text(drain) == "storing, 1.0 GiB of 4.0 GiB, 100.0 MiB/s, 31s left");
+    CHECK(drain_news(drain) == "storing");
+    drain.set_bytes_done(5ULL << 30);  // more than was expected
+    CHECK(drain_text(drain) == "storing, 5.0 GiB of 4.0 GiB, 100.0 MiB/s");
+    drain.set_phase(rpc::Drain::WAITING);
+    drain.set_text("the store does not answer");
+    CHECK(drain_text(drain) == "waiting: the store does not answer");
+    CHECK(drain_news(drain) == "waiting: the store does not answer");
+}
+
+TEST_CASE("the note of a job is the most urgent thing about it") {
+    rpc::ListReply reply;
+    rpc::Job& job = *reply.add_jobs() = sample_job();
+    const auto shown = [&](const char* part) { return render_jobs(reply, {.width = 200}).contains(part); };
+    job.set_outcome("succeeded");
+    CHECK(shown("succeeded"));
+    job.set_last_error("the dump was refused");
+    CHECK(shown("the dump was refused"));
+    add_checkpoint(job, 13, rpc::CAPTURED, 1700, 12'900'000)->mutable_drain()->set_phase(rpc::Drain::QUEUED);
+    CHECK(shown("13: waiting for its turn"));
+    job.set_held_reason("no checkpoint is left");
+    CHECK(shown("held: no checkpoint is left"));
 }
 
 TEST_CASE("show tells everything") {
@@ -151,10 +197,17 @@ TEST_CASE("show tells everything") {
     restart->set_checkpoint(11);
     restart->set_outcome("restored");
     job.add_events()->set_text("requeued: its node failed");
+    image->set_fast_node("n7");
+    job.set_account("physics");
+    job.set_outcome("failed");
+    job.mutable_checkpoints(0)->set_new_bytes(3'225'000);
+    job.mutable_checkpoints(0)->set_pinned(true);
     const std::string text = render_job(job, {});
     INFO(text);
-    for (const char* part : {"a-user-with-a-long-name (1000)", "OUT_OF_MEMORY", "15m", "3 by sckpt after failures, of at most 3", "batch script", "/results.dat",
-                             "append", "restored", "requeued: its node failed", "67108863/11/batch"})
+    for (const char* part : {"a-user-with-a-long-name (1000)", "OUT_OF_MEMORY", "15m", "3 by sckpt after failures, of at most 3",
+                             "batch script", "/results.dat", "append", "physics", "failed", "of n7",
+                             "3.1 MiB written to the store for it (25 %)", "sckpt unpin", "restored", "requeued: its node failed",
+                             "67108863/11/batch"})
         CHECK(text.contains(part));
     CHECK(text.contains(std::string(64, 'a')));
     CHECK(render_checkpoint(job, job.checkpoints(1), {}).contains("wait until the transfer is over"));  // the whole reason
@@ -163,6 +216,7 @@ TEST_CASE("show tells everything") {
 TEST_CASE("status tells which node cannot checkpoint, and why") {
     rpc::StatusReply reply;
     reply.set_version("0.1.0");
+    reply.add_notes("the collector: the store is full");
     rpc::NodeInfo* good = reply.add_nodes();
     good->set_name("n1");
     good->set_connected(true);
@@ -175,30 +229,51 @@ TEST_CASE("status tells which node cannot checkpoint, and why") {
     bad->set_backend_reason("/usr/sbin/criu is missing: install criu 4.2");
     const std::string text = render_status(reply, "head:6830", {});
     INFO(text);
-    for (const char* part :
-         {"sckptctld 0.1.0 at head:6830", "n2: no connection", "install criu 4.2", "n2: sckptd is version 0.0.9", "does not answer"})
+    for (const char* part : {"sckptctld 0.1.0 at head:6830", "n2: no connection", "install criu 4.2", "n2: sckptd is version 0.0.9",
+                             "does not answer", "note       the collector: the store is full"})
         CHECK(text.contains(part));
     CHECK_FALSE(text.contains("n1: "));
 }
 
+TEST_CASE("what holds for many nodes is said once") {
+    rpc::StatusReply reply;
+    for (int i = 1; i <= 12; ++i) {
+        rpc::NodeInfo* node = reply.add_nodes();
+        node->set_name("n" + std::to_string(i));
+        node->set_connected(true);
+        node->set_backend_usable(true);
+        node->add_backend_notes("jobs with TCP connections are refused");
+        if (i <= 2) node->add_backend_notes("the kernel has no pagemap scan");
+    }
+    const std::string text = render_status(reply, "head:6830", {});
+    INFO(text);
+    CHECK(text.contains("12 nodes (n1, n2, n3, n4, n5, n6, n7, n8, ...): jobs with TCP connections are refused\n"));
+    CHECK(text.contains("2 nodes (n1, n2): the kernel has no pagemap scan\n"));
+}
+
 TEST_CASE("the progress of a checkpoint, and its result") {
     CreateState state;
-    const auto tell = [&](rpc::CreateProgress::Phase phase, std::uint64_t bytes, std::uint64_t stored) {
+    const auto tell = [&](rpc::CreateProgress::Phase phase, std::uint64_t bytes) {
         rpc::CreateProgress progress;
         progress.set_phase(phase);
         progress.set_checkpoint(3);
         progress.set_bytes(bytes);
-        progress.set_bytes_stored(stored);
         progress.set_frozen_ms(bytes ? 50 : 0);
+        if (bytes) {
+            progress.mutable_drain()->set_phase(rpc::Drain::COPYING);
+            progress.mutable_drain()->set_bytes_done(1 << 20);
+            progress.mutable_drain()->set_bytes_total(bytes);
+        }
         state.update(progress);
         return render_progress(state);
     };
-    CHECK(tell(rpc::CreateProgress::ORDERED, 0, 0) == "checkpoint 3: ordered");
-    CHECK(tell(rpc::CreateProgress::CAPTURED, 12'897'485, 0).contains("captured"));
-    CHECK(tell(rpc::CreateProgress::CAPTURED, 12'897'485, 1 << 20) == "checkpoint 3: storing, 1.0 MiB of 12.3 MiB");
-    tell(rpc::CreateProgress::COMPLETE, 0, 0);
+    CHECK(tell(rpc::CreateProgress::ORDERED, 0) == "checkpoint 3: ordered");
+    CHECK(tell(rpc::CreateProgress::CAPTURED, 12'897'485) ==
+          "checkpoint 3: captured, 12.3 MiB, frozen 0.05 s; storing, 1.0 MiB of 12.3 MiB");
+    CHECK(progress_news(state) == "CAPTURED storing");  // not a line for each MiB
+    tell(rpc::CreateProgress::COMPLETE, 0);
     CHECK(render_created(state, 12) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s\n");
-    tell(rpc::CreateProgress::REQUEUED, 0, 0);
+    tell(rpc::CreateProgress::REQUEUED, 0);
     CHECK(render_created(state, 12) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s; the job is requeued\n");
 }
 
@@ -217,11 +292,30 @@ TEST_CASE("JSON has every field, 64-bit numbers as numbers, and enums by name") 
     CHECK(again == *document);
 }
 
+TEST_CASE("JSON tells how far a drain is, and leaves it out when there is none") {
+    rpc::Job job = sample_job();
+    job.mutable_checkpoints(0)->set_new_bytes(1ULL << 40);
+    rpc::Drain* drain = add_checkpoint(job, 13, rpc::CAPTURED, 1700, 1)->mutable_drain();
+    drain->set_phase(rpc::Drain::WAITING);
+    drain->set_bytes_total(1ULL << 40);
+    const auto document = to_json(job);
+    REQUIRE(document.has_value());
+    const auto& checkpoints = (*document)["checkpoints"];
+    CHECK(checkpoints[0]["new_bytes"] == 1ULL << 40);
+    CHECK(checkpoints[0]["pinned"] == false);
+    CHECK_FALSE(checkpoints[0].contains("drain"));
+    CHECK(checkpoints[2]["drain"]["phase"] == "WAITING");
+    CHECK(checkpoints[2]["drain"]["bytes_total"] == 1ULL << 40);
+    CHECK((*document)["account"] == "");
+    CHECK((*document)["outcome"] == "");
+}
+
 TEST_CASE("exit codes are those of the manual page") {
     CHECK(static_cast<int>(exit_code(Errc::not_found)) == 3);
     CHECK(static_cast<int>(exit_code(Errc::denied)) == 4);
     CHECK(static_cast<int>(exit_code(Errc::unavailable)) == 5);
     CHECK(static_cast<int>(exit_code(Errc::timeout)) == 6);
+    CHECK(static_cast<int>(ExitCode::faults) == 7);
     for (const Errc code :
          {Errc::exists, Errc::invalid, Errc::busy, Errc::no_space, Errc::corrupt, Errc::unsupported, Errc::io, Errc::internal})
         CHECK(static_cast<int>(exit_code(code)) == 1);
