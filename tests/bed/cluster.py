@@ -64,11 +64,19 @@ def node(args):
     return args[0]
 
 
+def node_and_service(args):
+    if len(args) != 2:
+        raise machines.BedError("a node and one of its services are wanted")
+    return node(args[:1]), args[1]
+
+
 COMMANDS = {
     "hold": hold, "boot": boot, "status": status, "exec": execute, "log": log,
     "kill-node": lambda args: machines.kill_node(node(args)),
     "cut-node": lambda args: machines.cut_node(node(args)),
     "heal-node": lambda args: machines.heal_node(node(args)),
+    "stop-daemon": lambda args: machines.kill_service(*node_and_service(args)),
+    "start-daemon": lambda args: machines.start_service(*node_and_service(args)),
 }
 
 

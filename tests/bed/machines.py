@@ -67,19 +67,20 @@ def prepare():
 
 
 def make_shared():
-    """A new shared file system, with homes, sckpt's store and the cluster's munge key."""
+    """A new shared file system, with homes, sckpt's store, and the cluster's keys."""
     shared = settings.BED / "shared"
     if shared.exists():
         shutil.rmtree(shared)
     shared.mkdir()
     (shared / "home").mkdir()
-    for user in ("user1", "user2"):
+    for user in settings.USERS:
         (shared / "home" / user).mkdir(mode=0o700)
         shutil.chown(shared / "home" / user, user, user)
     (shared / "sckpt").mkdir(mode=0o700)
-    key = shared / ".munge.key"
-    key.touch(mode=0o600)
-    key.write_bytes(secrets.token_bytes(128))
+    shutil.chown(shared / "sckpt", settings.STORE_USER, settings.STORE_USER)
+    for name, key in ((".munge.key", secrets.token_bytes(128)), (".sckpt.key", f"{secrets.token_hex(4)} {secrets.token_hex(32)}\n".encode())):
+        (shared / name).touch(mode=0o600)
+        (shared / name).write_bytes(key)
 
 
 def boot_node(node):
@@ -164,9 +165,10 @@ def argv_on(node, argv, user=None):
     """The command line that runs argv on a node, in the node's own cgroup and namespaces, as root or as a user in his home."""
     pid = need_init(node)
     enter = ["nsenter", "-t", str(pid), "-m", "-p", "-u", "-n", "-i", "-C"]
-    enter.append(f"--wdns={'/home/' + user if user else '/root'}")
+    home = "/root" if user is None else f"/home/{user}" if user in settings.USERS else "/"
+    enter.append(f"--wdns={home}")
     switch = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
-    switch += [f"HOME={'/home/' + user if user else '/root'}", f"USER={user or 'root'}", f"LOGNAME={user or 'root'}", "SHELL=/bin/bash"]
+    switch += [f"HOME={home}", f"USER={user or 'root'}", f"LOGNAME={user or 'root'}", "SHELL=/bin/bash"]
     if user:
         switch += ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
     join = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(cgroups.node_folder(node) / "cgroup.procs")]
@@ -204,6 +206,30 @@ def service_pid(node, service):
         return pid if (root / f"proc/{pid}/comm").read_text().strip() == service else None
     except (OSError, ValueError):
         return None
+
+
+def signal_service(node, service, number):
+    if service not in services.of(node):
+        raise BedError(f"{node} has no {service}; it has {', '.join(services.of(node))}")
+    pid = service_pid(node, service)
+    if pid is None:
+        raise BedError(f"{service} does not run on {node}")
+    subprocess.run(argv_on(node, ["kill", f"-{int(number)}", str(pid)]), check=True)
+
+
+def kill_service(node, service, number=signal.SIGTERM, timeout=30):
+    """Sends a signal and waits until the service is gone."""
+    signal_service(node, service, number)
+    wait(lambda: service_pid(node, service) is None, timeout, f"{service} on {node} ends")
+
+
+def start_service(node, service):
+    if service not in services.of(node):
+        raise BedError(f"{node} has no {service}; it has {', '.join(services.of(node))}")
+    if service_pid(node, service) is not None:
+        raise BedError(f"{service} runs on {node} already")
+    subprocess.run(argv_on(node, services.start_argv(service)), check=True, timeout=60)
+    wait(lambda: service_pid(node, service), 10, f"{service} on {node} starts")
 
 
 def logs(lines=None, nodes=settings.NODES):

@@ -13,7 +13,7 @@ partial=$dir.partial
 packages=slurmctld,slurmd,slurm-client,libslurm-dev,munge,libmunge-dev
 packages+=,g++,make,autoconf,automake,libtool,pkg-config,ccache,git,clang-format
 packages+=,libgrpc++-dev,libprotobuf-dev,protobuf-compiler,protobuf-compiler-grpc
-packages+=,libyaml-dev,libsqlite3-dev,libcli11-dev,nlohmann-json3-dev,catch2
+packages+=,libyaml-dev,libsqlite3-dev,libzstd-dev,libcli11-dev,nlohmann-json3-dev,catch2,libfuse3-dev,fuse3
 packages+=,criu,iproute2,nftables,procps,util-linux,gdb,strace,python3,ca-certificates,hostname,file,mandoc,sqlite3,xz-utils
 
 if [ -d "$partial" ]; then rm -rf --one-file-system "$partial"; fi
@@ -27,6 +27,8 @@ chroot "$partial" apt-get -q -o Acquire::Check-Valid-Until=false update
 chroot "$partial" apt-get install -yq -t forky criu libblake3-dev
 chroot "$partial" criu --version
 
+# the service user: its files are the store, and nothing else
+chroot "$partial" useradd --uid 990 --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sckpt
 chroot "$partial" useradd --uid 1000 --create-home user1
 chroot "$partial" useradd --uid 1001 --create-home user2
 chroot "$partial" apt-get clean

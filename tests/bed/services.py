@@ -12,7 +12,7 @@ from pathlib import Path
 import cgroups
 import settings
 
-PROGRAMS = {"sckptd": "/usr/sbin/sckptd", "sckptctld": "/usr/sbin/sckptctld",
+PROGRAMS = {"squash_fs": "/build/out/squash_fs", "sckptd": "/usr/sbin/sckptd", "sckptctld": "/usr/sbin/sckptctld",
             "slurmd": "/usr/sbin/slurmd", "slurmctld": "/usr/sbin/slurmctld"}
 # Opens the log and notes its PID on the node, then becomes the daemon: no descriptor of another mount namespace, a parent that reaps.
 LAUNCH = 'exec </dev/null >>"$1" 2>&1; echo $$ >"$2"; shift 2; exec "$@"'
@@ -23,7 +23,7 @@ def pid_file(service):
 
 
 def log_file(service):
-    return f"/var/log/{service}.log" if service.startswith("sckpt") else f"/var/log/slurm/{service}.log"
+    return f"/var/log/slurm/{service}.log" if service.startswith("slurm") else f"/var/log/{service}.log"
 
 
 def log_files(node):
@@ -33,7 +33,7 @@ def log_files(node):
 
 def of(node):
     """The services of a node, in the order they start."""
-    return ("slurmctld", "sckptctld") if node == "ctl" else ("sckptd", "slurmd")
+    return ("squash_fs", "slurmctld", "sckptctld") if node == "ctl" else ("squash_fs", "sckptd", "slurmd")
 
 
 def ids(user):
@@ -42,13 +42,17 @@ def ids(user):
 
 
 def start_argv(service):
-    """The command that starts a service on the node it is run on, and returns at once."""
+    """The command that starts a service on the node it is run on, and returns at once; of the store's file system, when it is mounted."""
     argv = [PROGRAMS[service]] + (["-D"] if service.startswith("slurm") else [])
+    ready = ""
+    if service == "squash_fs":
+        argv += [settings.STORE, settings.STORE]  # its directory is the one that it covers
+        ready = f" until mountpoint -q {settings.STORE}; do sleep 0.01; done"
     # Slurm's daemons write their log themselves
-    log = log_file(service) if service.startswith("sckpt") else f"/var/log/slurm/{service}.out"
+    log = f"/var/log/slurm/{service}.out" if service.startswith("slurm") else log_file(service)
     if service.endswith("ctld"):
         argv = ["setpriv", "--reuid=slurm", "--regid=slurm", "--init-groups", "--"] + argv
-    return ["sh", "-c", 'cd /; setsid "$@" &', "_", "sh", "-c", LAUNCH, "_", log, pid_file(service)] + argv
+    return ["sh", "-c", 'cd /; setsid "$@" &' + ready, "_", "sh", "-c", LAUNCH, "_", log, pid_file(service)] + argv
 
 
 def installed(service):
@@ -74,13 +78,17 @@ def configure():
     write("/etc/sckpt/sckpt.yaml", settings.SCKPT_YAML)
 
 
+def install_key(key, target, user):
+    shutil.copy(key, target)
+    os.chmod(target, 0o600)
+    shutil.chown(target, user, user)
+
+
 def start_munge():
     folder("/run/munge", "munge")
     folder("/var/log/munge", "munge", 0o700)
     folder("/var/lib/munge", "munge", 0o711)
-    shutil.copy("/shared/.munge.key", "/etc/munge/munge.key")
-    os.chmod("/etc/munge/munge.key", 0o400)
-    shutil.chown("/etc/munge/munge.key", "munge", "munge")
+    install_key("/shared/.munge.key", "/etc/munge/munge.key", "munge")
     subprocess.run(["setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged"], check=True)
 
 
@@ -103,6 +111,7 @@ def boot(node):
         folder("/var/spool/slurmctld", "slurm", 0o700)
         folder("/var/lib/sckpt", "slurm", 0o700)
     else:
+        install_key("/shared/.sckpt.key", "/etc/sckpt/sckpt.key", "root")
         os.makedirs(f"/var/spool/slurmd.{node}", exist_ok=True)
         wait_for_port("ctl", 6817, 10)  # slurmd starts without it too, but asks again only after a while
     for service in of(node):

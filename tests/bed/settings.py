@@ -14,6 +14,9 @@ LAYERS = (RUN / "layers/install", RUN / "layers/root")   # the built tree lies o
 NAME = os.environ.get("SCKPT_BED", "default")
 
 PLUGIN = Path("/usr/lib/sckpt/spank_sckpt.so")
+USERS = ("user1", "user2")
+STORE = "/shared/sckpt"         # on every node through tests/workloads/squash_fs.cpp: root has no rights there
+STORE_USER = "sckpt"
 
 SLURM_CONF = """\
 ClusterName=bed
@@ -57,16 +60,36 @@ controller:
   port: 6830
   state_directory: /var/lib/sckpt
   poll_interval: 1s
+node:
+  fast_tier_size: 2G
 store:
   directory: /shared/sckpt
+  user: sckpt
+  timeout: 60s
 policy:
   interval: 15m
   max_restarts: 3
+retention:
   keep: 2
+  interval: 2s
+  backup_interval: 1h
 """
 # What `up` was given by SCKPT_BED_CONFIG. Read when a node starts, while it still sees the bed's folder.
 OWN_SCKPT_YAML = BED / "sckpt.yaml"
 SCKPT_YAML = OWN_SCKPT_YAML.read_text() if OWN_SCKPT_YAML.exists() else DEFAULT_SCKPT_YAML
+
+
+def sckpt_yaml(values):
+    """The configuration with other values: {"node.criu": "/bin/false"}."""
+    lines = SCKPT_YAML.splitlines()
+    for name, value in values.items():
+        section, key = name.split(".")
+        if f"{section}:" not in lines:
+            lines.append(f"{section}:")
+        top = lines.index(f"{section}:") + 1
+        end = next((n for n in range(top, len(lines)) if not lines[n].startswith(" ")), len(lines))
+        lines[top:end] = [line for line in lines[top:end] if line.split(":")[0].strip() != key] + [f"  {key}: {value}"]
+    return "\n".join(lines) + "\n"
 
 
 def cgroup_conf(version):

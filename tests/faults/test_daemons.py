@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """sckptd and sckptctld are killed at the worst moments: the job goes on, or comes back from its newest complete checkpoint."""
+import signal
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def test_sckptd_is_killed_during_a_dump(bed):
     said = again.communicate(timeout=60)[0]
     assert again.returncode == 0, said
     assert job.newest() > dropped
-    bed.wait(lambda: tools.images(bed, "n1") == [], 30, "no image stays in the fast tier")
+    bed.wait(lambda: tools.unstored(bed, "n1") == [], 30, "no half image stays in the fast tier")
     assert tools.traced_or_stopped(bed, "n1") == []
     job.requeue()
     job.wait_show(lambda show: any(r["outcome"] == "restored" for r in show.get("restarts_done", [])), "it is restored")
@@ -63,22 +64,23 @@ def test_the_older_checkpoint_is_kept_when_sckptd_is_killed_during_a_dump(bed):
     tools.boot(bed, "n1")
 
 
-def restore_interrupted(bed, name, node, verb):
-    """Kills sckptd once criu restores (verb), or while the image is fetched (None); afterwards the job has to come back by itself."""
-    job = Job(bed, name, node=node, mib=300).ready()
+def restore_interrupted(bed, name, first, node, verb):
+    """Kills sckptd of `node` once criu restores (verb), or while the image is fetched (None); afterwards the job has to come back by itself."""
+    job = Job(bed, name, node=first, mib=300).ready()
     older, newest = job.create(), job.create()
     assert newest > older
-    sckptd = bed.daemon(node, "sckptd")
+    sckptd, store = bed.daemon(node, "sckptd"), bed.daemon(node, "squash_fs")
+    if not verb:
+        store.send(signal.SIGSTOP)  # the fetch cannot end before it is looked at
     job.requeue(node)
     if verb:
         criu = tools.stop_criu(bed, node, verb)
-    else:
-        bed.run(node, ["sh", "-c", f"until ls /run/sckpt/images | grep -q restore-{job.id}; do :; done; kill -KILL {sckptd.pid}"])
-        bed.wait(lambda: sckptd.pid is None, 10, "sckptd ends")
-        assert tools.criu_pids(bed, node) == [], "the image was fetched already"
-    if verb:
         sckptd.kill()
         assert criu in tools.criu_pids(bed, node), "criu ended with sckptd"
+    else:
+        bed.wait(lambda: bed.run(node, ["pgrep", "-x", "sckpt-run"], check=False).stdout and tools.drain_workers(bed, node), 60, "it is fetched")
+        sckptd.kill()
+        store.send(signal.SIGCONT)
     sckptd.start()
     tools.wait_attached(bed, node)
     if verb:
@@ -86,17 +88,17 @@ def restore_interrupted(bed, name, node, verb):
     job.ready()
     assert job.restored_from() == [newest], f"it was to go on from {newest}\n{job.text()}"
     assert job.bed.job(job.id)["Restarts"] == "1" and "COMPLETE" == job.checkpoints()[newest]["state"], job.text()
-    bed.wait(lambda: tools.images(bed, node) == [], 30, "nothing stays in the fast tier")
+    bed.wait(lambda: tools.unstored(bed, node) == [], 30, "nothing of the restore stays in the fast tier")
     job.create()
     job.finish()
 
 
 def test_sckptd_is_killed_while_criu_restores(bed):
-    restore_interrupted(bed, "restore", "n2", "restore")
+    restore_interrupted(bed, "restore", "n2", "n2", "restore")
 
 
 def test_sckptd_is_killed_while_an_image_is_fetched(bed):
-    restore_interrupted(bed, "fetch", "n2", None)
+    restore_interrupted(bed, "fetch", "n1", "n2", None)
 
 
 def test_sckptctld_is_killed_before_a_captured_checkpoint_is_complete(bed):
@@ -106,11 +108,11 @@ def test_sckptctld_is_killed_before_a_captured_checkpoint_is_complete(bed):
     job.start_create()
     job.wait_show(lambda show: any(c["state"] == "CAPTURED" for c in show["checkpoints"]), "a checkpoint is captured")
     sckptctld.kill()
-    assert len(tools.images(bed, "n3")) == 1, "it was stored already"
+    assert len(tools.unstored(bed, "n3")) == 1, "it was stored already"
     job.wait_counting()  # nobody misses sckptctld
     sckptctld.start()
     job.wait_newer(first)
-    bed.wait(lambda: tools.images(bed, "n3") == [], 30, "the fast tier is free again")
+    bed.wait(lambda: tools.unstored(bed, "n3") == [], 30, "its node knows that it is stored")
     assert set(job.checkpoints("COMPLETE")) == {first, first + 1}, job.text()
 
     # no sckptctld while the job is restarted: it waits for it, and goes on

@@ -1,33 +1,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nodes where checkpoints cannot be made, or not now: no space, no CRIU, a CRIU that is old, fails or hangs."""
+"""Nodes where checkpoints cannot be made, or not now: no room in the fast tier, no CRIU, a CRIU that is old, fails or hangs."""
 import contextlib
+import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import tools  # noqa: E402
+import settings  # noqa: E402
 from tools import Job  # noqa: E402
 
 TIMEOUT = 150
-FAST_TIER = "/run/sckpt/images"
 WRAPPER = "/usr/local/sbin/criu-of-the-test"
 
 
 @contextlib.contextmanager
-def small_file_system(bed, node, directory, megabytes):
-    """A tmpfs in place of a directory, as this node's sckptd sees it."""
+def small_fast_tier(bed, node, size):
+    """A node whose fast tier is empty and has this size."""
     sckptd = bed.daemon(node, "sckptd")
-    sckptd.stop()
-    bed.run(node, ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "tmpfs", directory])
-    sckptd.start()
-    tools.wait_attached(bed, node)
+
+    def with_empty_tier(text):
+        sckptd.stop()
+        bed.run(node, ["umount", tools.FAST_TIER])
+        tools.write_config(bed, node, text)
+
+    with_empty_tier(settings.sckpt_yaml({"node.fast_tier_size": size, "node.dump_timeout": "10s"}))
     try:
         yield
     finally:
-        sckptd.stop()
-        bed.run(node, ["umount", directory])
-        sckptd.start()
-        tools.wait_attached(bed, node)
+        with_empty_tier(settings.SCKPT_YAML)
 
 
 def refused_create(job):
@@ -38,20 +39,20 @@ def refused_create(job):
     return said
 
 
-def test_the_fast_tier_is_full(bed):
+def test_the_fast_tier_is_too_small(bed):
     job = Job(bed, "fast", node="n1", mib=100).ready()
     first = job.create()
-    with small_file_system(bed, "n1", FAST_TIER, 40):
+    with small_fast_tier(bed, "n1", "40M"):
         job.ready()
         said = refused_create(job)
-        assert "no space left" in said.lower() and "earlier complete checkpoints" in said, said
-        assert "no space left" in job.show()["last_error"].lower(), job.text()
-        assert tools.images(bed, "n1") == [] and tools.traced_or_stopped(bed, "n1") == []
+        assert "no space left" in said and "node.fast_tier_size" in said and "earlier complete checkpoints" in said, said
+        assert "no space left" in job.show()["last_error"], job.text()
+        assert tools.cached(bed, "n1") == [] and tools.traced_or_stopped(bed, "n1") == []
         assert set(job.checkpoints("COMPLETE")) == {first}
         job.wait_counting()
         # nor is there room to fetch an image: held, and not started from the beginning
         job.requeue("n1")
-        assert "no space left" in job.wait_held().lower(), job.text()
+        assert "no space left" in job.wait_held(), job.text()
         job.check()
     job.release()
     job.ready(90)
@@ -61,36 +62,33 @@ def test_the_fast_tier_is_full(bed):
     job.finish()
 
 
-def test_the_store_is_full(bed):
-    job = Job(bed, "store", node="n1", mib=100).ready()
-    first = job.create()
-    store = bed.path("/shared/sckpt")
-    used = sum(f.stat().st_size for f in store.rglob("*") if f.is_file()) >> 20
-    with small_file_system(bed, "n1", "/mnt", used + 60):
-        bed.daemon("n1", "sckptd").stop()
-        bed.run("n1", ["sh", "-c", "cp -a /shared/sckpt/. /mnt/ && mount --bind /mnt /shared/sckpt"])
-        bed.daemon("n1", "sckptd").start()
-        tools.wait_attached(bed, "n1")
+def test_stored_images_make_room_and_captured_ones_do_not(bed):
+    job = Job(bed, "room", node="n1", mib=100).ready()
+    with small_fast_tier(bed, "n1", "260M"):
+        job.ready()
+        numbers = [job.create() for _ in range(3)]
+        rows = job.checkpoints("COMPLETE")
+        here = [n for n in rows if rows[n]["images"][0].get("fast_node") == "n1"]
+        assert numbers[-1] in here and len(tools.cached(bed, "n1")) == 2, (here, tools.cached(bed, "n1"))
+        assert "has left the fast tier to make room" in bed.daemon("n1", "sckptd").log()
+        # two that are not stored yet fill it: the third is refused after a while, and the job is not harmed
+        bed.daemon("n1", "squash_fs").send(signal.SIGSTOP)
         try:
-            job.ready()
-            said = refused_create(job)
-            assert "no space left" in said.lower(), said
-            assert "no space left" in job.show()["last_error"].lower(), job.text()
-            assert set(job.checkpoints("COMPLETE")) == {first}
-            assert bed.run("n1", ["find", "/mnt/~incoming", "-type", "f"], check=False).stdout == ""
-            bed.wait(lambda: tools.images(bed, "n1") == [], 30, "nothing stays in the fast tier")
-            bed.run("n1", ["mount", "-o", f"remount,size={used + 600}m", "/mnt"])
-            job.wait_counting()
-            second = job.create()  # there is space again
-            assert second > first and not job.show().get("last_error"), job.text()
-            job.requeue("n1")
-            job.ready()
-            assert job.restored_from() == [second], job.text()
-            job.finish()
+            other = Job(bed, "other", node="n1", mib=100).ready()
+            for waiting in (job, other):
+                waiting.start_create()
+                waiting.wait_show(lambda show: any(c["state"] == "CAPTURED" for c in show["checkpoints"]), "its checkpoint is captured")
+            third = Job(bed, "third", node="n1", mib=100).ready()
+            said = refused_create(third)
+            assert "no space left" in said and "not yet stored" in said, said
+            third.wait_counting()
         finally:
-            bed.daemon("n1", "sckptd").stop()
-            bed.run("n1", ["umount", "/shared/sckpt"])
-            bed.daemon("n1", "sckptd").start()
+            bed.daemon("n1", "squash_fs").send(signal.SIGCONT)
+        for waiting in (job, other):
+            waiting.wait_newer(numbers[-1] if waiting is job else 0, 120)
+        assert third.create()
+        for each in (job, other, third):
+            each.finish()
 
 
 def wrapper(bed, node, text):
@@ -102,7 +100,7 @@ def test_a_node_without_criu(bed):
     wrapper(bed, "n3", old)
     moved = Job(bed, "moved", node="n1").ready()
     newest = moved.create()
-    with tools.node_config(bed, "n2", criu="/usr/sbin/no-such-criu"), tools.node_config(bed, "n3", criu=WRAPPER):
+    with tools.node_config(bed, "n2", {"node.criu": "/usr/sbin/no-such-criu"}), tools.node_config(bed, "n3", {"node.criu": WRAPPER}):
         missing, outdated = tools.node_info(bed, "n2"), tools.node_info(bed, "n3")
         assert not missing.get("backend_usable") and "/usr/sbin/no-such-criu cannot be run" in missing["backend_reason"], missing
         assert not outdated.get("backend_usable") and "3.17" in outdated["backend_reason"], outdated
@@ -129,7 +127,7 @@ def test_a_criu_that_fails_or_hangs(bed):
     fails = "if [ \"$1\" = dump ] && [ -e /run/fails ]; then echo 'Error (criu/x.c:1): the test wants it so'; exit 1; fi\n"
     hangs = "if [ \"$1\" = dump ] && [ -e /run/hangs ]; then exec sleep 600; fi\n"
     wrapper(bed, "n2", fails + hangs + 'exec /usr/sbin/criu "$@"\n')
-    with tools.node_config(bed, "n2", criu=WRAPPER, dump_timeout="3s"):
+    with tools.node_config(bed, "n2", {"node.criu": WRAPPER, "node.dump_timeout": "3s"}):
         job = Job(bed, "wrapped", node="n2", mib=100).ready()
         first = job.create()
         bed.run("n2", ["touch", "/run/fails"])
@@ -145,7 +143,7 @@ def test_a_criu_that_fails_or_hangs(bed):
         said = order.communicate(timeout=60)[0]
         assert order.returncode != 0 and "did not end in time" in said and criu not in tools.criu_pids(bed, "n2"), said
         job.wait_counting()
-        assert tools.traced_or_stopped(bed, "n2") == [] and tools.images(bed, "n2") == []
+        assert tools.traced_or_stopped(bed, "n2") == [] and tools.unstored(bed, "n2") == []
         assert set(job.checkpoints("COMPLETE")) == {first} and "did not end in time" in job.show()["last_error"], job.text()
         assert job.create() > first
     job.ready()

@@ -78,7 +78,7 @@ def cancel_during_a_restore_is_final(bed):
     bed.wait(lambda: criu not in tools.criu_pids(bed, "n3"), 30, "Slurm ends the restore with the job")
     bed.wait_job(job.id, "CANCELLED")
     bed.wait(lambda: not stored_images(bed, job), 30, "the images of the cancelled job are removed")
-    bed.wait(lambda: tools.images(bed, "n3") == [], 30, "nothing stays in the fast tier")
+    bed.wait(lambda: tools.unstored(bed, "n3") == [], 30, "nothing of the restore stays in the fast tier")
     assert bed.job_state(job.id) == "CANCELLED" and not job.show().get("held_reason"), job.text()
 
 

@@ -18,7 +18,7 @@ echo "$SLURM_JOB_ID" >> starts
 {before}
 python3 - <<'END'
 import os, time
-ballast = bytearray(b"x") * ({mib} << 20)
+ballast = os.urandom({mib} << 20)  # which nobody can compress
 trail, n = open("trail", "a"), 0
 while not os.path.exists("stop"):
     trail.write(f"{{n}}\\n"); trail.flush()
@@ -185,10 +185,26 @@ def criu_pids(bed, node):
     return [int(pid) for pid in bed.run(node, ["pgrep", "-x", "criu"], check=False).stdout.split()]
 
 
+STOP_CRIU = """
+import os, signal, sys
+def found():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")
+        except OSError:
+            continue
+        if os.path.basename(words[0]) == b"criu" and sys.argv[1].encode() in words[1:]:
+            return int(pid)
+while not (pid := found()):
+    pass
+os.kill(pid, signal.SIGSTOP)
+print(pid)
+"""
+
+
 def stop_criu(bed, node, verb):
     """Waits for a criu that does this and stops it there; its PID on the node. What is slow only by chance would be no test."""
-    script = 'until pid=$(pgrep -x -o criu) && tr "\\0" " " < /proc/$pid/cmdline | grep -q " $0 " && kill -STOP $pid; do :; done; echo $pid'
-    return int(bed.run(node, ["bash", "-c", script, verb], timeout=60).stdout)
+    return int(bed.run(node, ["python3", "-c", STOP_CRIU, verb], timeout=60).stdout)
 
 
 def traced_or_stopped(bed, node):
@@ -197,9 +213,75 @@ def traced_or_stopped(bed, node):
     return [line for line in out.splitlines() if line.split()[1][0] in "tT" and line.split()[2] != "root"]
 
 
-def images(bed, node):
-    """The images in the node's fast tier, whole or half."""
-    return bed.run(node, ["find", "/run/sckpt/images", "-mindepth", "1", "-type", "d"]).stdout.split()
+FAST_TIER = "/run/sckpt/images"
+UNSTORED = """
+import glob, json, os
+for path in glob.glob("/run/sckpt/images/*/"):
+    try:
+        stored = json.load(open(path.rstrip("/") + ".json"))["acknowledged"]
+    except FileNotFoundError:
+        stored = False
+    if not stored:
+        print(os.path.basename(path.rstrip("/")))
+"""
+
+
+def unstored(bed, node):
+    """The images in the node's fast tier that are not (yet) in the store: half ones, captured ones, and what restores have there."""
+    return bed.run(node, ["python3", "-c", UNSTORED]).stdout.split()
+
+
+def cached(bed, node):
+    """All images in the node's fast tier: whole ones and half ones, stored ones and others."""
+    return bed.run(node, ["find", FAST_TIER, "-mindepth", "1", "-maxdepth", "1", "-type", "d", "-printf", "%f\\n"]).stdout.split()
+
+
+def drain_workers(bed, node):
+    """PIDs of sckpt-store on the node."""
+    return [int(pid) for pid in bed.run(node, ["pgrep", "-x", "sckpt-store"], check=False).stdout.split()]
+
+
+# ---- the store
+def store_files(bed, job, suffix=""):
+    """The job's files in the store, seen from outside of the nodes."""
+    return sorted(path for folder in bed.path("/shared/sckpt").glob(f"job-{job.id}-*") for path in folder.iterdir() if path.name.endswith(suffix))
+
+
+def manifest_of(bed, job, number):
+    return bed.path("/shared/sckpt") / job.checkpoints()[number]["images"][0]["path"]
+
+
+def pack_of(bed, job, number):
+    """The pack that was written for this checkpoint."""
+    pack, = (file for file in store_files(bed, job, ".pack") if file.name.startswith(f"ckpt-{number}-"))
+    return pack
+
+
+def flip_a_bit(file, offset=None):
+    """One bit, in the middle unless it is said where."""
+    with open(file, "r+b") as stream:
+        stream.seek(file.stat().st_size // 2 if offset is None else offset)
+        byte = stream.read(1)
+        stream.seek(-1, 1)
+        stream.write(bytes([byte[0] ^ 1]))
+
+
+@contextlib.contextmanager
+def small_store(bed, node, megabytes):
+    """The store as this node sees it lies on a file system that has this many megabytes free; yields a function that changes that."""
+    server, store = bed.daemon(node, "squash_fs"), settings.STORE
+    server.stop()
+    used = sum(f.stat().st_size for f in bed.path(store).rglob("*") if f.is_file()) >> 20
+    bed.run(node, ["mount", "-t", "tmpfs", "-o", f"size={used + megabytes}m,mode=700", "tmpfs", "/mnt"])
+    bed.run(node, ["sh", "-c", f"chown {settings.STORE_USER}: /mnt && cp -a {store}/. /mnt && mount --bind /mnt {store}"])
+    server.start()
+    try:
+        yield lambda more: bed.run(node, ["mount", "-o", f"remount,size={used + more}m", "/mnt"])
+    finally:
+        bed.wait(lambda: not drain_workers(bed, node), 60, "the drains have ended")
+        server.stop()
+        bed.run(node, ["sh", "-c", f"umount {store} && cp -an /mnt/. {store} && umount /mnt"])
+        server.start()
 
 
 def boot(bed, node):
@@ -212,10 +294,9 @@ def boot(bed, node):
 
 # ---- configuration
 @contextlib.contextmanager
-def node_config(bed, node, **values):
-    """A node whose sckptd runs with other values of `node:` in sckpt.yaml; afterwards all is as before."""
-    text = settings.SCKPT_YAML + "node:\n" + "".join(f"  {key}: {value}\n" for key, value in values.items())
-    write_config(bed, node, text)
+def node_config(bed, node, values):
+    """A node whose daemon runs with other values in sckpt.yaml ({"node.criu": "/bin/false"}); afterwards all is as before."""
+    write_config(bed, node, settings.sckpt_yaml(values))
     try:
         yield
     finally:
@@ -224,8 +305,17 @@ def node_config(bed, node, **values):
 
 def write_config(bed, node, text):
     bed.run(node, ["tee", "/etc/sckpt/sckpt.yaml"], input=text)
-    bed.daemon(node, "sckptd").restart()
-    wait_attached(bed, node)
+    restart_daemon(bed, node)
+
+
+def restart_daemon(bed, node):
+    """sckptd, or sckptctld on ctl, until it is at work again; also one that was killed."""
+    if node == "ctl":
+        bed.daemon("ctl", "sckptctld").restart()
+        bed.wait(lambda: bed.run("ctl", ["sckpt", "status"], check=False).returncode == 0, 30, "sckptctld answers again")
+    else:
+        bed.daemon(node, "sckptd").restart()
+        wait_attached(bed, node)
 
 
 def node_info(bed, node):

@@ -24,7 +24,7 @@ class CommandFailed(Exception):
 
 
 class Daemon:
-    """One of slurmctld, slurmd, sckptctld, sckptd on one node."""
+    """One of slurmctld, slurmd, sckptctld, sckptd, squash_fs (the store's file system) on one node."""
 
     def __init__(self, bed, node, service):
         self.bed, self.node, self.service = bed, node, service
@@ -34,22 +34,18 @@ class Daemon:
         """Its PID on its node; None if it does not run."""
         return machines.service_pid(self.node, self.service)
 
+    def send(self, number):
+        machines.signal_service(self.node, self.service, number)
+
     def kill(self, number=signal.SIGKILL, timeout=30):
         """Sends a signal and waits until the daemon is gone."""
-        pid = self.pid
-        if pid is None:
-            raise machines.BedError(f"{self.service} does not run on {self.node}")
-        self.bed.run(self.node, ["kill", f"-{int(number)}", str(pid)])
-        machines.wait(lambda: self.pid is None, timeout, f"{self.service} on {self.node} ends")
+        machines.kill_service(self.node, self.service, number, timeout)
 
     def stop(self, timeout=30):
         self.kill(signal.SIGTERM, timeout)
 
     def start(self):
-        if self.pid is not None:
-            raise machines.BedError(f"{self.service} runs on {self.node} already")
-        self.bed.run(self.node, services.start_argv(self.service))
-        machines.wait(lambda: self.pid, 10, f"{self.service} on {self.node} starts")
+        machines.start_service(self.node, self.service)
 
     def restart(self):
         if self.pid is not None:

@@ -87,3 +87,36 @@ def test_daemons_can_be_killed_and_started(bed):
     bed.restart_slurmctld()
     job = bed.sbatch("#!/bin/bash\nhostname\n", "-w", "n2")
     assert bed.wait_job(job)["JobState"] == "COMPLETED"
+
+
+def test_the_store_is_closed_to_root_and_shared_by_the_nodes(bed):
+    """Root squash: the service user may do all that the store does, root nothing at all, and what one node writes another one reads."""
+    work = "mkdir -m 700 squash && cd squash && umask 077 && echo 1234567 > a && sync a . && mv a b && truncate -s 4 b && mkdir c && rmdir c && ls"
+    assert bed.run("n1", ["sh", "-c", f"cd /shared/sckpt && {work}"], user="sckpt").stdout == "b\n"
+    assert bed.run("n2", ["cat", "/shared/sckpt/squash/b"], user="sckpt").stdout == "1234"
+    refused = ("ls /shared/sckpt", "cat /shared/sckpt/squash/b", "touch /shared/sckpt/x", "mkdir /shared/sckpt/y", "rm -r /shared/sckpt/squash",
+               "chown root /shared/sckpt", "chmod 755 /shared/sckpt", "mv /shared/sckpt/squash /shared/sckpt/z", "cd /shared/sckpt")
+    for node in bed.nodes:
+        for user in (None, "user1"):
+            for command in refused:
+                result = bed.run(node, ["sh", "-c", command], user=user, check=False)
+                said = result.stderr.lower()
+                assert result.returncode != 0 and ("permission denied" in said or "not permitted" in said or "can't cd" in said), (node, user, command, result)
+    assert bed.run("n3", ["stat", "-c", "%U %a", "/shared/sckpt"]).stdout == "sckpt 700\n"
+    bed.run("n1", ["rm", "-r", "/shared/sckpt/squash"], user="sckpt")
+    assert "squash" not in bed.run("n2", ["ls", "/shared/sckpt"], user="sckpt").stdout
+
+
+def test_the_store_server_can_hang_and_go_away(bed):
+    """Stopped, it answers nobody and goes on later; killed, it is gone until it is started again."""
+    server = bed.daemon("n3", "squash_fs")
+    server.send(signal.SIGSTOP)
+    waiting = bed.spawn("n3", ["touch", "/shared/sckpt/later"], user="sckpt")
+    bed.wait(lambda: bed.run("n3", ["pgrep", "-x", "touch"], check=False).stdout or waiting.poll() is not None, 10, "touch runs")
+    assert waiting.poll() is None
+    server.send(signal.SIGCONT)
+    assert waiting.wait(20) == 0
+    server.kill()
+    assert bed.run("n3", ["touch", "/shared/sckpt/never"], user="sckpt", check=False).returncode
+    server.start()
+    assert bed.run("n3", ["rm", "-v", "/shared/sckpt/later"], user="sckpt").stdout

@@ -32,7 +32,7 @@ def test_create_list_show(bed):
     third = sckpt(bed, "create", job)
     assert "checkpoint 3" in third.stdout
     rows = json.loads(sckpt(bed, "list", job, "--json").stdout)["jobs"][0]["checkpoints"]
-    # policy.keep is 2: the oldest goes, and numbers are not used again
+    # retention.keep is 2: the oldest goes, and numbers are not used again
     bed.wait(lambda: [c["number"] for c in json.loads(sckpt(bed, "list", job, "--json").stdout)["jobs"][0]["checkpoints"]] == [2, 3],
              20, f"checkpoint 1 is removed; listed at first: {rows}")
     shown = json.loads(sckpt(bed, "show", f"{job}.3", "--json").stdout)
@@ -75,7 +75,7 @@ def test_several_orders_at_once_make_one_checkpoint_or_one_after_the_other(bed):
 
 
 def test_what_is_wrong_is_said(bed):
-    assert "not known" in sckpt(bed, "show", 999999, code=3).stderr
+    assert "no batch job" in sckpt(bed, "show", 999999, code=3).stderr
     assert "no batch job" in sckpt(bed, "create", 999999, code=3).stderr
     assert "12_3" in sckpt(bed, "create", "12_3", code=2).stderr
     sckpt(bed, "frobnicate", code=2)

@@ -5,18 +5,33 @@ check_PROGRAMS += rpc_tests
 TESTS += rpc_tests
 endif
 rpc_tests_SOURCES = tests/unit/munged_for_tests.h tests/unit/rpc_munge_test.cpp tests/unit/rpc_call_test.cpp tests/unit/rpc_text_test.cpp \
-  tests/unit/cli_job_id_test.cpp tests/unit/cli_output_test.cpp
-rpc_tests_CXXFLAGS = $(AM_CXXFLAGS) $(CATCH2_CFLAGS) $(GRPC_CFLAGS)
-rpc_tests_LDADD = libcli.a $(RPC_LIBS) $(YAML_LIBS) $(CATCH2_LIBS)
+  tests/unit/cli_job_id_test.cpp tests/unit/cli_output_test.cpp tests/unit/cli_watch_test.cpp tests/unit/cli_clean_test.cpp
+rpc_tests_SOURCES += tests/unit/daemon_drain_grants_test.cpp daemon/drain_grants.cpp tests/unit/daemon_store_orders_test.cpp \
+  daemon/store_orders.cpp tests/unit/catalogue_tools.h tests/unit/store_keeper_tools.h tests/unit/daemon_store_keeper_test.cpp \
+  daemon/store_keeper.cpp daemon/store_keeper_compact.cpp daemon/store_keeper_orphans.cpp daemon/store_keeper_check.cpp \
+  daemon/store_keeper_rebuild.cpp daemon/catalogue_file.cpp
+rpc_tests_CXXFLAGS = $(AM_CXXFLAGS) $(CATCH2_CFLAGS) $(GRPC_CFLAGS) $(SQLITE_CFLAGS)
+rpc_tests_LDADD = libcli.a $(IMAGE_STORE_LIBS) $(RPC_LIBS) libcommon.a $(YAML_LIBS) $(CATCH2_LIBS)
 $(rpc_tests_OBJECTS): $(GENERATED_RPC_H)
 unit_tests_SOURCES += tests/unit/common_interval_test.cpp tests/unit/common_fd_test.cpp tests/unit/common_log_test.cpp \
-  tests/unit/common_process_test.cpp tests/unit/common_config_test.cpp
+  tests/unit/common_process_test.cpp tests/unit/common_config_test.cpp tests/unit/common_bytes_test.cpp
 unit_tests_SOURCES += tests/unit/plugin_settings_test.cpp plugin/settings.cpp
 unit_tests_SOURCES += tests/unit/daemon_run_test.cpp daemon/sckpt_run_options.cpp daemon/sckpt_run_exec.cpp
 TESTS += tests/unit/plugin_symbols_test.sh
 EXTRA_DIST += tests/unit/plugin_symbols_test.sh
-unit_tests_SOURCES += tests/unit/image_store_tools.h tests/unit/image_store_fixture.h tests/unit/image_store_catalogue_test.cpp \
-  tests/unit/image_store_store_test.cpp tests/unit/image_store_verify_test.cpp
+unit_tests_SOURCES += tests/unit/image_store_tools.h tests/unit/catalogue_tools.h tests/unit/image_store_catalogue_test.cpp \
+  tests/unit/image_store_catalogue_store_test.cpp tests/unit/image_store_catalogue_rebuild_test.cpp \
+  tests/unit/image_store_catalogue_migration_test.cpp tests/unit/image_store_retention_test.cpp
+unit_tests_SOURCES += tests/unit/image_store_file_systems.h tests/unit/image_store_file_system_test.cpp tests/unit/image_store_seal_test.cpp \
+  tests/unit/image_store_names_test.cpp tests/unit/image_store_files_test.cpp tests/unit/image_store_model.h \
+  tests/unit/image_store_model.cpp tests/unit/image_store_faults_test.cpp
+unit_tests_SOURCES += tests/unit/image_store_images.h tests/unit/image_store_chunker_test.cpp tests/unit/image_store_codec_test.cpp \
+  tests/unit/image_store_pack_test.cpp tests/unit/image_store_manifest_test.cpp tests/unit/image_store_store_test.cpp \
+  tests/unit/image_store_size_test.cpp tests/unit/backend_page_runs_test.cpp
 unit_tests_SOURCES += tests/unit/backend_record_test.cpp tests/unit/backend_stats_test.cpp tests/unit/backend_cgroups_test.cpp \
   tests/unit/backend_user_files_test.cpp tests/unit/backend_credentials_test.cpp tests/unit/backend_log_reader_test.cpp
+unit_tests_SOURCES += tests/unit/daemon_store_client_test.cpp
 unit_tests_SOURCES += tests/unit/daemon_restart_policy_test.cpp daemon/restart_policy.cpp
+unit_tests_SOURCES += tests/unit/daemon_fast_tier_test.cpp daemon/fast_tier.cpp daemon/fast_tier_mount.cpp \
+  tests/unit/daemon_drain_queue_test.cpp daemon/drain_queue.cpp \
+  tests/unit/daemon_held_image_test.cpp daemon/held_image.cpp daemon/image_needs.cpp daemon/dump_size.cpp
