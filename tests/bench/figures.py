@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the benchmarks share: figures with a goal or without, printed as a table or as JSON."""
+"""What the benchmarks share: figures with a goal or without, printed as a table or as JSON; and where the bed's modules are, so import this first."""
 import json
 import statistics
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / folder) for folder in ("system", "bed", "faults")]
 
 
 class Figures:

@@ -10,11 +10,11 @@ import shutil
 import statistics
 from pathlib import Path
 
+from figures import Figures, say
 import settings
 import store_drain
 import store_images
 import store_peers
-from figures import Figures, say
 from lib import Bed
 
 ROUNDS = 5

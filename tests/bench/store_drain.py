@@ -8,18 +8,13 @@ import random
 import shutil
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
-import machines
-import settings
 from figures import say
-from store_images import NODE, seen_from_here
-
-sys.path.insert(0, str(settings.SOURCES / "tests/faults"))
-import tools  # noqa: E402
+from store_images import NODE
+import tools
 
 WINDOW = 6          # seconds of computing that are looked at, with a drain and without
 BIG_IMAGE = 8 << 30
