@@ -86,7 +86,8 @@ def restore_interrupted(bed, name, first, node, verb):
     if verb:
         let_go(bed, node, criu)
     job.ready()
-    assert job.restored_from() == [newest], f"it was to go on from {newest}\n{job.text()}"
+    job.wait_show(lambda show: [r["checkpoint"] for r in show.get("restarts_done", []) if r["outcome"] == "restored"] == [newest],
+                  f"it is known to have gone on from {newest}", 20)
     assert job.bed.job(job.id)["Restarts"] == "1" and "COMPLETE" == job.checkpoints()[newest]["state"], job.text()
     bed.wait(lambda: tools.unstored(bed, node) == [], 30, "nothing of the restore stays in the fast tier")
     job.create()
