@@ -113,6 +113,10 @@ void Controller::end_job(const JobRow& job, JobOutcome outcome) {
     counted_.erase(job.job_id);
     resumes_.erase(job.job_id);
     touched_.erase(job.job_id);
+    // A restore that the end has cut off does not report, and nobody reads for it any more.
+    if (const auto rows = catalogue_.checkpoints(job.id); worked(rows))
+        for (const CheckpointRow& row : *rows)
+            if (row.state == CheckpointState::complete) worked(catalogue_.lease(row.id, 0));
     worked(catalogue_.set_job_ended(job.id, outcome, unix_now()), "ending a job");
     keeper_.wake();
     announce();

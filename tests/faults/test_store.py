@@ -10,7 +10,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import tools  # noqa: E402
-import settings  # noqa: E402
 from tools import Job  # noqa: E402
 
 TIMEOUT = 240

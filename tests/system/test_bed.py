@@ -101,7 +101,8 @@ def test_the_store_is_closed_to_root_and_shared_by_the_nodes(bed):
             for command in refused:
                 result = bed.run(node, ["sh", "-c", command], user=user, check=False)
                 said = result.stderr.lower()
-                assert result.returncode != 0 and ("permission denied" in said or "not permitted" in said or "can't cd" in said), (node, user, command, result)
+                denied = "permission denied" in said or "not permitted" in said or "can't cd" in said
+                assert result.returncode != 0 and denied, (node, user, command, result)
     assert bed.run("n3", ["stat", "-c", "%U %a", "/shared/sckpt"]).stdout == "sckpt 700\n"
     bed.run("n1", ["rm", "-r", "/shared/sckpt/squash"], user="sckpt")
     assert "squash" not in bed.run("n2", ["ls", "/shared/sckpt"], user="sckpt").stdout
