@@ -21,6 +21,7 @@
 #include "common/fd.h"
 #include "common/page_runs.h"
 #include "common/result.h"
+#include "common/user_file.h"
 
 namespace sckpt {
 
@@ -33,15 +34,6 @@ struct BackendProbe {
     std::vector<std::string> notes;  // "dumps run as the job's user: no CAP_SYS_RESOURCE", "no dirty tracking", …
 };
 
-// A regular file that the tree had open for writing (or as its standard output) when it was frozen.
-struct FileRecord {
-    std::string path;
-    std::uint64_t inode = 0;
-    std::uint64_t size = 0;       // bytes, while frozen
-    bool append = false;          // opened O_APPEND
-    bool stdio = false;           // standard output or error that Slurm opened: comes anew with the restarted task
-};
-
 struct DumpRequest {
     pid_t root = 0;               // in sckptd's PID namespace; leader of its session
     pid_t supervisor = 0;         // sckpt-run, in the same cgroup and not part of the tree
@@ -50,7 +42,7 @@ struct DumpRequest {
     std::chrono::milliseconds deadline{};
 };
 struct DumpReport {
-    std::vector<FileRecord> files;
+    std::vector<UserFile> files;
     std::uint64_t bytes = 0;              // size of the image
     std::chrono::milliseconds frozen{};   // how long the tree did not run
 };

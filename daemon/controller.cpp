@@ -124,8 +124,7 @@ void Controller::end_job(const JobRow& job, JobOutcome outcome) {
 
 // Checkpoints of before may be in the store and not in the catalogue: until they are, nobody may be told that there is none.
 bool Controller::waits_for_rebuild() const {
-    const auto needed = catalogue_.needs_rebuild();
-    return !worked(needed) || *needed;
+    return catalogue_.needs_rebuild();
 }
 
 void Controller::schedule_next(LiveTask& live, const JobRow& job) {

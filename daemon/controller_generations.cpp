@@ -20,12 +20,6 @@ constexpr seconds kDrainWait{120};
 
 std::uint64_t wire_id(RowId id) { return static_cast<std::uint64_t>(id); }
 
-std::vector<FileRow> file_rows(const google::protobuf::RepeatedPtrField<rpc::File>& files) {
-    std::vector<FileRow> rows;
-    for (const rpc::File& file : files) rows.push_back({file.path(), file.inode(), file.size(), file.append(), file.stdio()});
-    return rows;
-}
-
 }  // namespace
 
 std::shared_ptr<Generation> Controller::generation_of_job(std::uint32_t job_id) const {
@@ -171,7 +165,7 @@ void Controller::dump_done(const std::string& node, const rpc::DumpDone& done) {
     if (!done.ok()) return drop_generation(id, done.error());
     const std::shared_ptr<Generation> generation = found->second;
     if (generation->progress.phase() == rpc::CreateProgress::CAPTURED) return;  // told twice
-    if (auto stored = catalogue_.captured(id, done.bytes(), done.frozen_ms(), file_rows(done.files())); !stored)
+    if (auto stored = catalogue_.captured(id, done.bytes(), done.frozen_ms(), to_files(done.files())); !stored)
         return drop_generation(id, "the catalogue fails: " + stored.error().text);
     worked(catalogue_.set_fast_node(id, node));
     generation->progress.set_phase(rpc::CreateProgress::CAPTURED);

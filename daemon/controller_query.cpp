@@ -51,14 +51,7 @@ rpc::Checkpoint Controller::describe(const CheckpointRow& row, bool whole) const
     out.set_path((*image)->manifest);
     out.set_digest((*image)->digest);
     out.set_bytes((*image)->bytes);
-    for (const FileRow& file : (*image)->files) {
-        rpc::File& entry = *out.add_files();
-        entry.set_path(file.path);
-        entry.set_inode(file.inode);
-        entry.set_size(file.size);
-        entry.set_append(file.append);
-        entry.set_stdio(file.stdio);
-    }
+    *out.mutable_files() = to_message((*image)->files);
     return message;
 }
 

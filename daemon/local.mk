@@ -25,7 +25,7 @@ sckpt_store_SOURCES = daemon/store_worker.h daemon/store_worker.cpp daemon/store
 sckpt_store_LDADD = libstore_client.a libbackend.a $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS)
 
 sbin_PROGRAMS += sckptctld sckptd
-sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/catalogue_file.h daemon/catalogue_file.cpp daemon/drain_grants.h \
+sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/messages.h daemon/messages.cpp daemon/catalogue_file.h daemon/catalogue_file.cpp daemon/drain_grants.h \
   daemon/drain_grants.cpp daemon/store_orders.h daemon/store_orders.cpp daemon/store_keeper.h daemon/store_keeper.cpp \
   daemon/store_keeper_compact.cpp daemon/store_keeper_orphans.cpp daemon/store_keeper_check.cpp daemon/store_keeper_rebuild.cpp \
   daemon/controller.h daemon/controller.cpp daemon/controller_generations.cpp daemon/controller_nodes.cpp daemon/controller_resume.cpp \
@@ -34,7 +34,7 @@ sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/catalogue_file.h daemon/cat
 sckptctld_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
 sckptctld_LDADD = libdaemon.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
 
-sckptd_SOURCES = daemon/sckptd_main.cpp daemon/node_agent.h daemon/node_agent.cpp daemon/node_tasks.cpp daemon/node_dump.cpp \
+sckptd_SOURCES = daemon/sckptd_main.cpp daemon/messages.h daemon/messages.cpp daemon/node_agent.h daemon/node_agent.cpp daemon/node_tasks.cpp daemon/node_dump.cpp \
   daemon/node_recover.cpp daemon/node_restore.cpp daemon/node_store.cpp daemon/background.h daemon/connection_limits.h \
   daemon/fast_tier.h daemon/fast_tier.cpp daemon/fast_tier_mount.cpp daemon/drain_queue.h daemon/drain_queue.cpp \
   daemon/held_image.h daemon/held_image.cpp daemon/image_needs.h daemon/image_needs.cpp daemon/dump_size.h daemon/dump_size.cpp \

@@ -37,7 +37,6 @@ namespace sckpt {
 // What the backend writes into an image directory for people to read: not of the image.
 inline const std::set<std::string> kNotOfTheImage = {"dump.log", "criu.out", "stats-dump"};
 
-rpc::StoredImage stored_message(const StoredImage& image);
 
 // One supervised task: a connection of sckpt-run.
 struct SupervisedTask {

@@ -11,6 +11,7 @@
 #include "daemon/background.h"
 #include "daemon/dump_size.h"
 #include "daemon/image_needs.h"
+#include "daemon/messages.h"
 #include "daemon/node_agent.h"
 #include "daemon/slurm_api.h"
 
@@ -57,14 +58,7 @@ rpc::NodeMessage dump_done(const HeldImage& image) {
     done.set_ok(true);
     done.set_bytes(image.bytes);
     done.set_frozen_ms(image.identity.frozen_ms);
-    for (const UserFile& file : image.user_files) {
-        rpc::File& entry = *done.add_files();
-        entry.set_path(file.path);
-        entry.set_inode(file.inode);
-        entry.set_size(file.size);
-        entry.set_append(file.append);
-        entry.set_stdio(file.stdio);
-    }
+    *done.mutable_files() = to_message(image.user_files);
     return message;
 }
 
@@ -142,7 +136,7 @@ Result<HeldImage> NodeAgent::describe(const rpc::DumpOrder& order, const DumpRep
     SCKPT_ASSIGN(image.identity.node, slurm_local_node_name());
     image.identity.frozen_ms = static_cast<std::uint32_t>(report.frozen.count());
     image.needs = image_needs(probe_);
-    for (const FileRecord& file : report.files) image.user_files.push_back({file.path, file.inode, file.size, file.append, file.stdio});
+    image.user_files = report.files;
     image.directory = order.directory();
     image.name = std::format("ckpt-{}-{}", order.number(), image.identity.task);
     image.base = {order.base().path(), order.base().digest()};
@@ -226,7 +220,7 @@ void NodeAgent::send_store_done(const HeldImage& image) {
     done.set_checkpoint_id(image.id());
     done.set_ok(image.stored.has_value());
     done.set_error(image.given_up);
-    if (image.stored) *done.mutable_image() = stored_message(*image.stored);
+    if (image.stored) *done.mutable_image() = to_message(*image.stored);
     link_.send(std::move(message));
 }
 

@@ -6,6 +6,7 @@
 #include <format>
 
 #include "common/log.h"
+#include "daemon/messages.h"
 #include "daemon/node_agent.h"
 #include "rpc/channel.h"
 #include "rpc/sckpt.grpc.pb.h"
@@ -28,21 +29,6 @@ std::vector<ManifestName> names(const google::protobuf::RepeatedPtrField<rpc::Ma
 }
 
 }  // namespace
-
-rpc::StoredImage stored_message(const StoredImage& image) {
-    rpc::StoredImage message;
-    message.set_manifest(image.manifest);
-    message.set_digest(image.digest);
-    message.set_plain_bytes(image.plain_bytes);
-    message.set_new_bytes(image.new_bytes);
-    for (const PackUse& use : image.packs) {
-        rpc::Pack& pack = *message.add_packs();
-        pack.set_path(use.path);
-        pack.set_bytes(use.bytes);
-        pack.set_used(use.used);
-    }
-    return message;
-}
 
 // The parts of one answer: what is added is sent as soon as it is enough for a message.
 class NodeAgent::StoreAnswer {
@@ -115,7 +101,7 @@ Result<> NodeAgent::scan_store(const rpc::Scan& order, StoreAnswer& answer, cons
     }
     for (const StoreClient::Found& found : scan.images) {
         rpc::FoundImage& image = *answer.part().add_images();
-        *image.mutable_image() = stored_message(found.image);
+        *image.mutable_image() = to_message(found.image);
         image.set_job_id(found.identity.job_id);
         image.set_checkpoint_id(static_cast<std::uint64_t>(found.identity.checkpoint_row));
         image.set_head(found.head);
@@ -147,7 +133,7 @@ Result<> NodeAgent::compact_store(const rpc::Compact& order, StoreAnswer& answer
     const int threads = static_cast<int>(config_.drain.threads);
     SCKPT_ASSIGN(const std::vector<StoredImage> images, store_.compact(names(order.manifests()), strings(order.rewrite()), threads, call));
     for (const StoredImage& image : images) {
-        *answer.part().add_compacted() = stored_message(image);
+        *answer.part().add_compacted() = to_message(image);
         answer.added(answer.part().compacted().rbegin()->ByteSizeLong());
     }
     return {};

@@ -70,15 +70,6 @@ class Readable {
     std::string path_;
 };
 
-// The head of the manifest to be, without files: what is known before the image was read.
-std::string head_of(const StoreClient::Drain& request) {
-    Manifest manifest;
-    manifest.identity = request.identity;
-    manifest.needs = request.needs;
-    manifest.user_files = request.user_files;
-    return head_text(manifest);
-}
-
 Result<> check_same_job(const Manifest& base, const ImageIdentity& identity) {
     if (base.identity.job_row == identity.job_row && base.identity.job_id == identity.job_id && base.identity.uid == identity.uid) return {};
     return fail(Errc::corrupt, "it is of another job");
@@ -127,7 +118,7 @@ Result<StoredImage> StoreClient::drain(const Drain& request, const StoreCall& ca
             return seals.seal(body);
         }};
     const Json order{{"operation", "drain"},
-                     {"head", head_of(request)},
+                     {"head", head_text(request.identity, request.needs, request.user_files)},
                      {"directory", request.directory},
                      {"name", request.name},
                      {"backend", request.backend},

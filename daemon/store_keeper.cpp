@@ -103,8 +103,7 @@ void StoreKeeper::serve(const std::stop_token& stop) {
 
 Result<> StoreKeeper::round(bool whole, std::int64_t now) {
     const Cancelled cancelled = [this] { return stopped(); };
-    SCKPT_ASSIGN(const bool needs_rebuild, catalogue_.needs_rebuild());
-    if (needs_rebuild) SCKPT_TRY(rebuild({}, cancelled));  // nothing is removed before it is known what there is
+    if (catalogue_.needs_rebuild()) SCKPT_TRY(rebuild({}, cancelled));  // nothing is removed before it is known what there is
 
     Result<> first;
     const auto step = [&](Result<> done) {
@@ -235,8 +234,7 @@ Result<rpc::ReportReply> StoreKeeper::report(const rpc::RetentionRules& rules, s
 Result<> StoreKeeper::clean(const rpc::RetentionRules& rules, std::int64_t now, const Tell<rpc::CleanProgress>& tell,
                             const Cancelled& cancelled) {
     SCKPT_ASSIGN(const Work work, begin_work(work_, cancelled));
-    SCKPT_ASSIGN(const bool needs_rebuild, catalogue_.needs_rebuild());
-    if (needs_rebuild) return fail(Errc::busy, "the catalogue is not rebuilt from the store yet: nothing is removed before");
+    if (catalogue_.needs_rebuild()) return fail(Errc::busy, "the catalogue is not rebuilt from the store yet: nothing is removed before");
     rpc::CleanProgress progress;
     SCKPT_TRY(remove_kept(retention_rules(config_.retention, rules), now, progress, tell, cancelled));
     SCKPT_TRY(collect(progress, tell, cancelled));

@@ -26,6 +26,7 @@
 
 #include "common/config.h"
 #include "common/fd.h"
+#include "daemon/messages.h"
 #include "daemon/slurm_api.h"
 #include "daemon/store_orders.h"
 #include "image_store/catalogue.h"
@@ -68,6 +69,9 @@ class StoreKeeper {
     Result<UniqueFd> open_backup() const;
 
    private:
+    // Of a node at work; it ends by itself when the store does not move for store.timeout.
+    static constexpr std::chrono::hours kSilence{2};
+
     using Work = std::unique_lock<std::timed_mutex>;
     Result<Work> begin_work(std::timed_mutex& mutex, const Cancelled& cancelled) const;
     Result<rpc::StoreReply> order(const rpc::StoreOrder& order, std::chrono::seconds silence, const Cancelled& cancelled) const;
@@ -133,7 +137,6 @@ class StoreKeeper {
 
 // Rules of the configuration, where the command gives no others.
 RetentionRules retention_rules(const Config::Retention& config, const rpc::RetentionRules& over);
-Result<StoredImage> to_stored(const rpc::StoredImage& image);  // as a node tells it; Errc::invalid where a path is none of the store's
 std::string job_directory(const JobRow& job);                  // below the store
 std::int64_t unix_now();
 

@@ -13,7 +13,6 @@ namespace {
 // One order: so much at most, so that the one who waits sees it move.
 constexpr std::size_t kImagesAtOnce = 16;
 constexpr std::uint64_t kBytesAtOnce = 4ull << 30;
-constexpr std::chrono::hours kSilence{2};
 
 }  // namespace
 

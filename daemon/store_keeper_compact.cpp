@@ -16,7 +16,6 @@ namespace {
 
 constexpr double kDeadShare = 0.5;
 constexpr std::uint64_t kDeadBytes = 1u << 20;
-constexpr std::chrono::hours kSilence{2};  // a node that copies; it ends by itself when the store does not move for store.timeout
 constexpr std::int64_t kAgainAfter = 86400;
 
 bool is_worth_it(const PackRow& pack) {
@@ -25,16 +24,6 @@ bool is_worth_it(const PackRow& pack) {
 }
 
 }  // namespace
-
-Result<StoredImage> to_stored(const rpc::StoredImage& image) {
-    SCKPT_TRY(check_store_path(image.manifest()));
-    StoredImage stored{image.manifest(), image.digest(), image.plain_bytes(), image.new_bytes(), {}};
-    for (const rpc::Pack& pack : image.packs()) {
-        SCKPT_TRY(check_store_path(pack.path()));
-        stored.packs.push_back({pack.path(), pack.bytes(), pack.used()});
-    }
-    return stored;
-}
 
 // So that nobody tries it again, and a rebuilt catalogue does not take it for whole. Done once more after a restart of sckptctld.
 Result<> StoreKeeper::put_bad_aside() {

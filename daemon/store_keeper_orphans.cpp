@@ -16,8 +16,6 @@ namespace {
 
 using FileUse = Catalogue::FileUse;
 
-constexpr std::chrono::hours kSilence{2};
-
 void add(rpc::OrphansReply& reply, rpc::Orphan::Kind kind, std::string what, std::uint64_t bytes, std::string done) {
     rpc::Orphan& orphan = *reply.add_orphans();
     orphan.set_kind(kind);
@@ -178,8 +176,8 @@ Result<> StoreKeeper::find_jobs(std::int64_t now, rpc::OrphansReply& reply) {
 
 Result<rpc::OrphansReply> StoreKeeper::orphans(Orphans mode, std::int64_t now, const Cancelled& cancelled) {
     SCKPT_ASSIGN(const Work work, begin_work(work_, cancelled));
-    SCKPT_ASSIGN(const bool needs_rebuild, catalogue_.needs_rebuild());
-    if (needs_rebuild) return fail(Errc::busy, "the catalogue is not rebuilt from the store yet: it does not know what is an orphan");
+    if (catalogue_.needs_rebuild())
+        return fail(Errc::busy, "the catalogue is not rebuilt from the store yet: it does not know what is an orphan");
     rpc::OrphansReply reply;
     SCKPT_ASSIGN(const std::vector<std::string> named, catalogue_.named_files());
     SCKPT_ASSIGN(const Listing listing, scan(false, kSilence, cancelled));

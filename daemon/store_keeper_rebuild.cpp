@@ -16,8 +16,6 @@ namespace {
 
 using FileUse = Catalogue::FileUse;
 
-constexpr std::chrono::hours kSilence{2};
-
 // Sorts by time as by name: a node keeps the newest few.
 std::string backup_name(std::int64_t now) {
     const time_t seconds = now;

@@ -36,7 +36,7 @@ JobRow read_whole_job(const Statement& row) {
     return job;
 }
 
-FileRow read_file_row(const Statement& row) {
+UserFile read_file_row(const Statement& row) {
     return {.path = row.get<std::string>(0),
             .inode = row.get<std::uint64_t>(1),
             .size = row.get<std::uint64_t>(2),
@@ -73,8 +73,6 @@ Result<> migrate(Database& database, const std::string& path) {
 // A catalogue that may have forgotten rows must not give their numbers to new ones: images in the store and in fast tiers carry
 // them. Milliseconds since 1970 run ahead of any count of jobs or checkpoints.
 Result<> skip_numbers_given_before(Database& database) {
-    SCKPT_ASSIGN(const auto needs_rebuild, number(database.query(sql::kNeedsRebuild)));
-    if (needs_rebuild.value_or(0) == 0) return {};
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     const std::int64_t floor = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
     SCKPT_ASSIGN(Transaction transaction, Transaction::begin(database));
@@ -148,8 +146,8 @@ Result<> Catalogue::Impl::set_state(RowId checkpoint, CheckpointState state) {
     return database.execute(sql::kSetState, checkpoint, static_cast<int>(state));
 }
 
-Result<> Catalogue::Impl::add_files(RowId image, const std::vector<FileRow>& files) {
-    for (const FileRow& file : files)
+Result<> Catalogue::Impl::add_files(RowId image, const std::vector<UserFile>& files) {
+    for (const UserFile& file : files)
         SCKPT_TRY(database.execute(sql::kAddFile, image, file.path, file.inode, file.size, file.append, file.stdio));
     return {};
 }
@@ -163,18 +161,18 @@ Result<Catalogue> Catalogue::open(const std::string& path) {
     SCKPT_ASSIGN(Database database, Database::open(path, kApplicationId));
     SCKPT_TRY(database.check());
     SCKPT_TRY(migrate(database, path));
-    SCKPT_TRY(skip_numbers_given_before(database));
-    return Catalogue(std::make_unique<Impl>(std::move(database)));
+    SCKPT_ASSIGN(const auto needs_rebuild, number(database.query(sql::kNeedsRebuild)));
+    const bool incomplete = needs_rebuild.value_or(1) != 0;
+    if (incomplete) SCKPT_TRY(skip_numbers_given_before(database));
+    return Catalogue(std::make_unique<Impl>(std::move(database), incomplete));
 }
 
-Result<bool> Catalogue::needs_rebuild() const {
-    const std::scoped_lock lock(impl_->mutex);
-    SCKPT_ASSIGN(const auto value, number(impl_->database.query(sql::kNeedsRebuild)));
-    return value.value_or(1) != 0;
-}
+bool Catalogue::needs_rebuild() const { return impl_->needs_rebuild; }
 
 Result<> Catalogue::set_rebuilt() {
-    return impl_->write([&] { return impl_->database.execute(sql::kSetNeedsRebuild, false); });
+    SCKPT_TRY(impl_->write([&] { return impl_->database.execute(sql::kSetNeedsRebuild, false); }));
+    impl_->needs_rebuild = false;
+    return {};
 }
 
 Result<bool> Catalogue::gave_number(RowId checkpoint) const {
@@ -246,7 +244,7 @@ Result<CheckpointRow> Catalogue::begin_checkpoint(RowId job, const ImageRow& ima
     });
 }
 
-Result<> Catalogue::captured(RowId checkpoint, std::uint64_t bytes, std::uint32_t frozen_ms, const std::vector<FileRow>& files) {
+Result<> Catalogue::captured(RowId checkpoint, std::uint64_t bytes, std::uint32_t frozen_ms, const std::vector<UserFile>& files) {
     return impl_->write([&]() -> Result<> {
         Database& database = impl_->database;
         SCKPT_TRY(impl_->find_in(checkpoint, {CheckpointState::preparing}, CheckpointState::captured));

@@ -60,12 +60,6 @@ struct CheckpointRow {
     std::string reason;
 };
 
-struct FileRow {
-    std::string path;
-    std::uint64_t inode = 0, size = 0;
-    bool append = false, stdio = false;
-};
-
 struct ImageRow {
     std::string task;       // "batch"
     std::string node;       // where it was dumped
@@ -73,7 +67,7 @@ struct ImageRow {
     std::string manifest;   // path below the store; "" until stored
     std::string digest;     // BLAKE3 of the manifest; "" until stored
     std::uint64_t bytes = 0;
-    std::vector<FileRow> files;
+    std::vector<UserFile> files;
 };
 
 struct RestartRow {
@@ -120,7 +114,7 @@ class Catalogue {
 
     // True from its creation until set_rebuilt(): checkpoints of before may be in the store and not in here, so nobody may be told that
     // there is none. The numbers of rows made meanwhile are above all that were given before.
-    Result<bool> needs_rebuild() const;
+    bool needs_rebuild() const;  // waits for nobody
     Result<> set_rebuilt();
     // Whether this catalogue has made that row itself, and not one of before that was lost: what has such a number and no row was removed.
     Result<bool> gave_number(RowId checkpoint) const;
@@ -140,7 +134,7 @@ class Catalogue {
     // The next number, state preparing. Its base becomes the newest complete checkpoint of the job that shares no pack with a bad one, if
     // any; that checkpoint cannot be removed until this one is complete, failed, or gone. image: task and node.
     Result<CheckpointRow> begin_checkpoint(RowId job, const ImageRow& image, bool urgent, std::int64_t now);
-    Result<> captured(RowId checkpoint, std::uint64_t bytes, std::uint32_t frozen_ms, const std::vector<FileRow>& files);
+    Result<> captured(RowId checkpoint, std::uint64_t bytes, std::uint32_t frozen_ms, const std::vector<UserFile>& files);
     // One durable transaction: the image's manifest, its packs and references, and the state. Every pack of `image` but new ones must be the
     // base's.
     Result<> complete(RowId checkpoint, const StoredImage& image, std::int64_t now);

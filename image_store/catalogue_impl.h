@@ -3,6 +3,7 @@
 // What catalogue*.cpp share: the database under its mutex, transactions, and rows read from queries. For these files alone.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <format>
 #include <initializer_list>
@@ -54,7 +55,7 @@ CheckpointRow read_checkpoint(const Statement& row);
 std::unexpected<Error> no_job(RowId job);
 
 struct Catalogue::Impl {
-    explicit Impl(Database opened) : database(std::move(opened)) {}
+    Impl(Database opened, bool incomplete) : database(std::move(opened)), needs_rebuild(incomplete) {}
 
     // Runs `body` as one transaction: all of it is on disk when this succeeds, nothing of it otherwise.
     template <class F>
@@ -114,7 +115,7 @@ struct Catalogue::Impl {
     Result<> set_state(RowId checkpoint, CheckpointState state);
     Result<bool> in_use(RowId checkpoint, std::int64_t now);  // leased, or the base of a drain
     Result<> refuse_needed(const CheckpointRow& row, std::int64_t now);  // see remove_checkpoint
-    Result<> add_files(RowId image, const std::vector<FileRow>& files);
+    Result<> add_files(RowId image, const std::vector<UserFile>& files);
     Result<std::set<RowId>> packs_of(RowId checkpoint);
     // The image's manifest and references. It may refer to new packs, which are added to `known`, and to those in `known`.
     Result<> store_image(RowId job, RowId image, const StoredImage& stored, std::set<RowId>& known);
@@ -132,6 +133,7 @@ struct Catalogue::Impl {
 
     mutable std::mutex mutex;
     Database database;
+    std::atomic<bool> needs_rebuild;  // as the database has it: asked for each message of a node
 };
 
 }  // namespace sckpt

@@ -34,13 +34,6 @@ void mark_newest_complete(std::vector<KeptCheckpoint>& rows) {
     for (const auto& [job, kept] : newest) kept->newest_complete = true;
 }
 
-std::vector<FileRow> file_rows(const std::vector<UserFile>& files) {
-    std::vector<FileRow> rows;
-    rows.reserve(files.size());
-    for (const UserFile& file : files) rows.push_back({file.path, file.inode, file.size, file.append, file.stdio});
-    return rows;
-}
-
 }  // namespace
 
 // ---- retention, and whoever looks through everything ----
@@ -137,7 +130,7 @@ Result<bool> Catalogue::import(const Manifest& manifest, const StoredImage& imag
         if (use == FileUse::named || use == FileUse::garbage) return false;
         SCKPT_ASSIGN(const auto id, impl_->import_rows(who));
         if (!id) return false;
-        SCKPT_TRY(impl_->add_files(*id, file_rows(manifest.user_files)));
+        SCKPT_TRY(impl_->add_files(*id, manifest.user_files));
         SCKPT_ASSIGN(const auto packs, all_rows(database.query(sql::kPacksOfJob, who.job_row), read_id));
         std::set<RowId> known(packs.begin(), packs.end());
         SCKPT_TRY(impl_->store_image(who.job_row, *id, image, known));

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "common/user_file.h"
 #include "image_store/file_system.h"
 #include "image_store/seal.h"
 
@@ -63,12 +64,6 @@ struct ImageNeeds {  // what a restore needs
     std::vector<std::string> cpu_flags;         // of /proc/cpuinfo, sorted
 };
 
-struct UserFile {  // a file that the tree had open for writing
-    std::string path;
-    std::uint64_t inode = 0, size = 0;
-    bool append = false, stdio = false;
-};
-
 struct ImageFile {
     std::string name;               // below the image; checked by check_file_name
     std::uint64_t size = 0;
@@ -115,6 +110,8 @@ class Manifest {
 
 // The head by itself, JSON (doc/image-format.md): everything above but the table and the seal.
 std::string head_text(const Manifest& manifest);
+// What is known before any file of the image was read.
+std::string head_text(const ImageIdentity& identity, const ImageNeeds& needs, const std::vector<UserFile>& user_files);
 Result<Manifest> parse_head(std::string_view text);  // Errc::corrupt, Errc::unsupported; read_chunks() is not to be called on it
 
 }  // namespace sckpt

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // The head of a manifest as JSON. What is read is believed only as far as it checks: names become paths. Text from outside (names
-// of users, paths of files) is bytes, JSON is not: each byte is written as the character of that number, so that every text comes
-// back as it was.
+// of users, paths of files) is bytes: see bytes_to_text().
 #include <format>
 #include <limits>
 
-#include <nlohmann/json.hpp>
-
+#include "common/json.h"
 #include "image_store/manifest.h"
 #include "image_store/names.h"
 
@@ -15,26 +13,6 @@ namespace sckpt {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string to_text(std::string_view bytes) {
-    std::string text;
-    for (const char c : bytes) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte >= 0x80) text += static_cast<char>(0xc0 | (byte >> 6));
-        text += byte < 0x80 ? c : static_cast<char>(0x80 | (byte & 0x3f));
-    }
-    return text;
-}
-
-std::string to_bytes(std::string_view text) {
-    std::string bytes;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto byte = static_cast<unsigned char>(text[i]);
-        const bool pair = (byte & 0xfc) == 0xc0 && i + 1 < text.size();
-        bytes += pair ? static_cast<char>(((byte & 3) << 6) | (static_cast<unsigned char>(text[++i]) & 0x3f)) : text[i];
-    }
-    return bytes;
-}
 
 // Members of one object, taken by name; what is missing or of the wrong kind is remembered.
 class Members {
@@ -49,7 +27,7 @@ class Members {
             if (value->is_boolean()) to = value->get<bool>();
             else wrong(name);
         } else if constexpr (std::is_same_v<T, std::string>) {
-            if (value->is_string()) to = to_bytes(value->get_ref<const std::string&>());
+            if (value->is_string()) to = text_to_bytes(value->get_ref<const std::string&>());
             else wrong(name);
         } else if constexpr (std::is_signed_v<T>) {
             if (value->is_number_integer() && in_range<T>(*value)) to = static_cast<T>(value->get<std::int64_t>());
@@ -110,7 +88,7 @@ class Writer {
    public:
     template <class T>
     void take(const char* name, const T& value) {
-        if constexpr (std::is_same_v<T, std::string>) object_[name] = to_text(value);
+        if constexpr (std::is_same_v<T, std::string>) object_[name] = bytes_to_text(value);
         else object_[name] = value;
     }
     Json object_ = Json::object();
@@ -252,6 +230,14 @@ std::string head_text(const Manifest& manifest) {
                        {"chunk_size", manifest.chunk_size},
                        {"plain_bytes", manifest.plain_bytes}};
     return root.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
+std::string head_text(const ImageIdentity& identity, const ImageNeeds& needs, const std::vector<UserFile>& user_files) {
+    Manifest manifest;
+    manifest.identity = identity;
+    manifest.needs = needs;
+    manifest.user_files = user_files;
+    return head_text(manifest);
 }
 
 Result<Manifest> parse_head(std::string_view text) {

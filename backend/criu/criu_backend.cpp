@@ -55,12 +55,12 @@ Errc errc_named(const std::string& name) {
 
 Result<json> parse_answer(const std::string& text, const ExitStatus& end) {
     const json answer = json::parse(text, nullptr, false);
-    const auto ok = criu::member<bool>(answer, "ok");
+    const auto ok = member<bool>(answer, "ok");
     if (!ok) return fail(Errc::internal, std::format("sckpt-criu ended by {} without an answer", end.text()));
     if (*ok) return answer;
-    const auto error = criu::member<std::string>(answer, "error"), why = criu::member<std::string>(answer, "text");
+    const auto error = member<std::string>(answer, "error"), why = member<std::string>(answer, "text");
     if (!error || !why) return fail(Errc::internal, "sckpt-criu failed and did not say why");
-    return fail(errc_named(*error), criu::text_to_path(*why));
+    return fail(errc_named(*error), text_to_bytes(*why));
 }
 
 // Runs the driver to its end. On its own deadline it answers by itself; only a driver that hangs is killed.
@@ -95,9 +95,9 @@ class CriuBackend final : public Backend {
             result.reason = answer.error().text;
             return result;
         }
-        result.usable = criu::member<bool>(*answer, "usable").value_or(false);
-        result.version = criu::member<std::string>(*answer, "version").value_or("");
-        result.reason = criu::member<std::string>(*answer, "reason").value_or("");
+        result.usable = member<bool>(*answer, "usable").value_or(false);
+        result.version = member<std::string>(*answer, "version").value_or("");
+        result.reason = member<std::string>(*answer, "reason").value_or("");
         for (const json& note : answer->value("notes", json::array()))
             if (note.is_string()) result.notes.push_back(note.get<std::string>());
         return result;
@@ -109,8 +109,8 @@ class CriuBackend final : public Backend {
         SCKPT_ASSIGN(const json answer, call_driver(std::move(arguments), {}, request.deadline));
         DumpReport report;
         SCKPT_ASSIGN(report.files, criu::files_from_json(answer.value("files", json())));
-        SCKPT_ASSIGN(report.bytes, criu::member<std::uint64_t>(answer, "bytes"));
-        SCKPT_ASSIGN(const std::uint64_t frozen, criu::member<std::uint64_t>(answer, "frozen_us"));
+        SCKPT_ASSIGN(report.bytes, member<std::uint64_t>(answer, "bytes"));
+        SCKPT_ASSIGN(const std::uint64_t frozen, member<std::uint64_t>(answer, "frozen_us"));
         report.frozen = ceil<milliseconds>(microseconds(frozen));
         return report;
     }

@@ -34,7 +34,7 @@ void add_tree(CLI::App& verb, Arguments& arguments) {
 
 // JSON text is UTF-8, paths need not be: the text travels as paths do. What else is no UTF-8 is replaced.
 Result<> report(const Result<nlohmann::json>& done) {
-    nlohmann::json answer = done ? *done : nlohmann::json{{"error", errc_name(done.error().code)}, {"text", path_to_text(done.error().text)}};
+    nlohmann::json answer = done ? *done : nlohmann::json{{"error", errc_name(done.error().code)}, {"text", bytes_to_text(done.error().text)}};
     answer["ok"] = done.has_value();
     return write_all(kReportFd, answer.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }

@@ -19,6 +19,7 @@
 #include <optional>
 
 #include "backend/backend.h"
+#include "backend/criu/varint.h"
 #include "common/fd.h"
 
 namespace sckpt {
@@ -78,17 +79,6 @@ class Reader {
     std::array<char, 65536> buffer_;
     std::size_t at_ = 0, have_ = 0;
 };
-
-std::optional<std::uint64_t> take_varint(std::string_view& bytes) {
-    std::uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64 && !bytes.empty(); shift += 7) {
-        const auto byte = static_cast<unsigned char>(bytes.front());
-        bytes.remove_prefix(1);
-        value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
-        if ((byte & 0x80) == 0) return value;
-    }
-    return std::nullopt;
-}
 
 // Fields 1 to 5 of a message whose fields are all numbers.
 using Fields = std::array<std::optional<std::uint64_t>, 6>;

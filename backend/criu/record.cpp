@@ -12,7 +12,7 @@ namespace {
 constexpr std::int64_t kVersion = 1;
 
 json to_json(const TaskStream& stream) {
-    return {{"resource", stream.resource}, {"alias", stream.alias},       {"path", path_to_text(stream.path)}, {"inode", stream.inode},
+    return {{"resource", stream.resource}, {"alias", stream.alias},       {"path", bytes_to_text(stream.path)}, {"inode", stream.inode},
             {"size", stream.size},         {"position", stream.position}, {"append", stream.append},           {"regular", stream.regular}};
 }
 
@@ -21,7 +21,7 @@ Result<TaskStream> stream_from_json(const json& object) {
     SCKPT_ASSIGN(stream.resource, member<std::string>(object, "resource"));
     SCKPT_ASSIGN(stream.alias, member<std::string>(object, "alias"));
     SCKPT_ASSIGN(const std::string path, member<std::string>(object, "path"));
-    stream.path = text_to_path(path);
+    stream.path = text_to_bytes(path);
     SCKPT_ASSIGN(stream.inode, member<std::uint64_t>(object, "inode"));
     SCKPT_ASSIGN(stream.size, member<std::uint64_t>(object, "size"));
     SCKPT_ASSIGN(stream.position, member<std::uint64_t>(object, "position"));
@@ -30,10 +30,10 @@ Result<TaskStream> stream_from_json(const json& object) {
     return stream;
 }
 
-Result<FileRecord> file_from_json(const json& object) {
-    FileRecord file;
+Result<UserFile> file_from_json(const json& object) {
+    UserFile file;
     SCKPT_ASSIGN(const std::string path, member<std::string>(object, "path"));
-    file.path = text_to_path(path);
+    file.path = text_to_bytes(path);
     SCKPT_ASSIGN(file.inode, member<std::uint64_t>(object, "inode"));
     SCKPT_ASSIGN(file.size, member<std::uint64_t>(object, "size"));
     SCKPT_ASSIGN(file.append, member<bool>(object, "append"));
@@ -59,7 +59,7 @@ Result<std::vector<std::string>> paths_from_json(const json& object, const char*
     if (found == object.end() || !found->is_array()) return fail(Errc::corrupt, std::string("list \"") + name + "\" is missing");
     for (const json& value : *found) {
         if (!value.is_string()) return fail(Errc::corrupt, std::string("list \"") + name + "\" holds something else than paths");
-        paths.push_back(text_to_path(value.get<std::string>()));
+        paths.push_back(text_to_bytes(value.get<std::string>()));
     }
     return paths;
 }
@@ -77,41 +77,17 @@ Result<ImageRecord> record_from_json(const json& object) {
     SCKPT_ASSIGN(record.streams, streams_from_json(object.value("streams", json())));
     SCKPT_ASSIGN(record.files, files_from_json(object.value("files", json())));
     SCKPT_ASSIGN(const std::string script, member<std::string>(object, "script"));
-    record.script = text_to_path(script);
+    record.script = text_to_bytes(script);
     SCKPT_ASSIGN(record.directories, paths_from_json(object, "directories"));
     return record;
 }
 
 }  // namespace
 
-std::string path_to_text(std::string_view path) {
-    std::string text;
-    for (const char c : path) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte < 0x80) {
-            text += c;
-        } else {
-            text += static_cast<char>(0xc0 | (byte >> 6));
-            text += static_cast<char>(0x80 | (byte & 0x3f));
-        }
-    }
-    return text;
-}
-
-std::string text_to_path(std::string_view text) {
-    std::string path;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto byte = static_cast<unsigned char>(text[i]);
-        const bool pair = (byte & 0xfc) == 0xc0 && i + 1 < text.size();
-        path += pair ? static_cast<char>(((byte & 3) << 6) | (static_cast<unsigned char>(text[++i]) & 0x3f)) : text[i];
-    }
-    return path;
-}
-
-json to_json(const std::vector<FileRecord>& files) {
+json to_json(const std::vector<UserFile>& files) {
     json array = json::array();
-    for (const FileRecord& file : files)
-        array.push_back({{"path", path_to_text(file.path)},
+    for (const UserFile& file : files)
+        array.push_back({{"path", bytes_to_text(file.path)},
                          {"inode", file.inode},
                          {"size", file.size},
                          {"append", file.append},
@@ -119,9 +95,9 @@ json to_json(const std::vector<FileRecord>& files) {
     return array;
 }
 
-Result<std::vector<FileRecord>> files_from_json(const json& array) {
+Result<std::vector<UserFile>> files_from_json(const json& array) {
     if (!array.is_array()) return fail(Errc::corrupt, "the list of files is missing");
-    std::vector<FileRecord> files;
+    std::vector<UserFile> files;
     for (const json& value : array) {
         SCKPT_ASSIGN(files.emplace_back(), file_from_json(value));
     }
@@ -143,7 +119,7 @@ Result<std::array<TaskStream, 3>> streams_from_json(const json& array) {
 
 std::string to_text(const ImageRecord& record) {
     json directories = json::array();
-    for (const std::string& path : record.directories) directories.push_back(path_to_text(path));
+    for (const std::string& path : record.directories) directories.push_back(bytes_to_text(path));
     const json object = {{"version", kVersion},
                          {"uid", record.uid},
                          {"root", record.root},
@@ -151,7 +127,7 @@ std::string to_text(const ImageRecord& record) {
                          {"ids", record.ids},
                          {"streams", to_json(record.streams)},
                          {"files", to_json(record.files)},
-                         {"script", path_to_text(record.script)},
+                         {"script", bytes_to_text(record.script)},
                          {"directories", directories}};
     return object.dump(1) + "\n";
 }
@@ -171,8 +147,8 @@ Result<ImageRecord> read_record(const std::string& directory) {
     return record;
 }
 
-std::vector<FileRecord> reported_files(const ImageRecord& record) {
-    std::vector<FileRecord> files = record.files;
+std::vector<UserFile> reported_files(const ImageRecord& record) {
+    std::vector<UserFile> files = record.files;
     for (std::size_t fd : {1u, 2u}) {
         const TaskStream& stream = record.streams[fd];
         const bool repeated = fd == 2 && stream.resource == record.streams[1].resource;

@@ -11,9 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "backend/backend.h"
+#include "common/json.h"
 #include "common/result.h"
 
 namespace sckpt::criu {
@@ -40,7 +39,7 @@ struct ImageRecord {
     std::vector<gid_t> groups;  // every group that a process of the tree may act as
     std::vector<pid_t> ids;     // all process, thread, group and session numbers: a restore must keep clear of them
     std::array<TaskStream, 3> streams;
-    std::vector<FileRecord> files;         // streams and script excluded
+    std::vector<UserFile> files;         // streams and script excluded
     std::string script;                    // path of the spooled batch script; empty: none
     std::vector<std::string> directories;  // working directories of the processes
 };
@@ -49,29 +48,12 @@ std::string to_text(const ImageRecord& record);
 Result<ImageRecord> parse_record(std::string_view text);  // Errc::corrupt
 Result<ImageRecord> read_record(const std::string& directory);
 
-nlohmann::json to_json(const std::vector<FileRecord>& files);
-Result<std::vector<FileRecord>> files_from_json(const nlohmann::json& array);
+nlohmann::json to_json(const std::vector<UserFile>& files);
+Result<std::vector<UserFile>> files_from_json(const nlohmann::json& array);
 nlohmann::json to_json(const std::array<TaskStream, 3>& streams);
 Result<std::array<TaskStream, 3>> streams_from_json(const nlohmann::json& array);
 
 // The files as the contract wants them: the task's output files included, marked `stdio`.
-std::vector<FileRecord> reported_files(const ImageRecord& record);
-
-// JSON holds text, a path is bytes: each byte becomes the character of that number, so that every path comes back as it was.
-std::string path_to_text(std::string_view path);
-std::string text_to_path(std::string_view text);
-
-// A member of an object; the error names it. T: bool, std::int64_t, std::uint64_t, std::string.
-template <class T>
-Result<T> member(const nlohmann::json& object, const char* name) {
-    const auto found = object.is_object() ? object.find(name) : object.end();
-    bool fits = found != object.end();
-    if constexpr (std::is_same_v<T, bool>) fits = fits && found->is_boolean();
-    else if constexpr (std::is_same_v<T, std::string>) fits = fits && found->is_string();
-    else if constexpr (std::is_same_v<T, std::uint64_t>) fits = fits && found->is_number_unsigned();
-    else fits = fits && found->is_number_integer();
-    if (!fits) return fail(Errc::corrupt, std::string("member \"") + name + "\" is missing or of the wrong kind");
-    return found->template get<T>();
-}
+std::vector<UserFile> reported_files(const ImageRecord& record);
 
 }  // namespace sckpt::criu

@@ -2,8 +2,8 @@
 #include "backend/criu/stats.h"
 
 #include <cstdint>
-#include <optional>
 
+#include "backend/criu/varint.h"
 #include "common/fd.h"
 
 namespace sckpt::criu {
@@ -11,18 +11,6 @@ namespace sckpt::criu {
 namespace {
 
 constexpr std::size_t kHeaderBytes = 12;  // magic, magic, length of the message: 32 bits each
-
-// A protobuf varint: seven bits a byte, the lowest first.
-std::optional<std::uint64_t> take_varint(std::string_view& bytes) {
-    std::uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64 && !bytes.empty(); shift += 7) {
-        const auto byte = static_cast<unsigned char>(bytes.front());
-        bytes.remove_prefix(1);
-        value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
-        if ((byte & 0x80) == 0) return value;
-    }
-    return std::nullopt;
-}
 
 }  // namespace
 

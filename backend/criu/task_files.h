@@ -24,7 +24,7 @@ std::vector<std::string> external_resources(const std::array<TaskStream, 3>& str
 
 // Files, script, directories and sizes of streams; the tree must be frozen. `streams` come from task_streams.
 struct TreeFiles {
-    std::vector<FileRecord> files;
+    std::vector<UserFile> files;
     std::array<TaskStream, 3> streams;
     std::string script;         // path of the spooled script
     std::string script_source;  // a name under /proc to read its bytes from

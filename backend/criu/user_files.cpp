@@ -15,7 +15,7 @@ namespace sckpt::criu {
 namespace {
 
 struct Opened {
-    const FileRecord* record;
+    const UserFile* record;
     UniqueFd fd;
     std::uint64_t size;
 };
@@ -25,7 +25,7 @@ std::unexpected<Error> unfit(const std::string& path, const std::string& what) {
 }
 
 // O_NONBLOCK: what was a regular file may be a FIFO by now.
-Result<Opened> open_as_recorded(const FileRecord& file) {
+Result<Opened> open_as_recorded(const UserFile& file) {
     UniqueFd fd(::open(file.path.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!fd && errno == ENOENT) return unfit(file.path, "was removed");
     if (!fd && errno == ELOOP) return unfit(file.path, "was replaced by a symbolic link");
@@ -48,9 +48,9 @@ bool is_same_file(const TaskStream& stream, int fd, struct stat& status) {
 
 }  // namespace
 
-Result<> roll_back_files(const std::vector<FileRecord>& files) {
+Result<> roll_back_files(const std::vector<UserFile>& files) {
     std::vector<Opened> opened;
-    for (const FileRecord& file : files) {
+    for (const UserFile& file : files) {
         SCKPT_ASSIGN(Opened next, open_as_recorded(file));
         if (next.size > file.size) opened.push_back(std::move(next));
     }

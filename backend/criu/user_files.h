@@ -15,7 +15,7 @@
 namespace sckpt::criu {
 
 // First looks at everything, then truncates what grew; on Errc::invalid nothing was changed. The error names the file and what is wrong.
-Result<> roll_back_files(const std::vector<FileRecord>& files);
+Result<> roll_back_files(const std::vector<UserFile>& files);
 
 // The same for the task's output: only where the new task's descriptor is on the file of the checkpoint.
 Result<> roll_back_streams(const std::array<TaskStream, 3>& streams, const std::array<int, 3>& descriptors);

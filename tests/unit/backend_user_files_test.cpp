@@ -27,7 +27,7 @@ struct Folder {
     Folder(const Folder&) = delete;
     Folder& operator=(const Folder&) = delete;
 
-    FileRecord file(const char* name, const std::string& bytes) const {
+    UserFile file(const char* name, const std::string& bytes) const {
         std::ofstream(path / name) << bytes;
         struct stat status{};
         ::stat((path / name).c_str(), &status);
@@ -40,7 +40,7 @@ struct Folder {
 
 TEST_CASE("a file that grew since the checkpoint is cut back, one that did not is left alone") {
     const Folder folder;
-    const FileRecord grown = folder.file("grown", "abc"), same = folder.file("same", "xyz");
+    const UserFile grown = folder.file("grown", "abc"), same = folder.file("same", "xyz");
     folder.write("grown", "abcdef");
     REQUIRE(roll_back_files({grown, same}));
     CHECK(fs::file_size(grown.path) == 3);
@@ -49,7 +49,7 @@ TEST_CASE("a file that grew since the checkpoint is cut back, one that did not i
 
 TEST_CASE("nothing is cut back when one file does not fit") {
     const Folder folder;
-    const FileRecord grown = folder.file("grown", "abc"), odd = folder.file("odd", "xyz");
+    const UserFile grown = folder.file("grown", "abc"), odd = folder.file("odd", "xyz");
     folder.write("grown", "abcdef");
     std::string expected;
     SECTION("removed") {
@@ -85,7 +85,7 @@ TEST_CASE("nothing is cut back when one file does not fit") {
 
 TEST_CASE("the output is cut back only where the new task writes to the same file") {
     const Folder folder;
-    const FileRecord old = folder.file("out", "abc"), other = folder.file("other", "abc");
+    const UserFile old = folder.file("out", "abc"), other = folder.file("other", "abc");
     folder.write("out", "abcdef");
     folder.write("other", "abcdef");
     std::array<TaskStream, 3> streams;

@@ -53,7 +53,7 @@ TEST_CASE("an image's record comes back as it was, whatever bytes its paths have
     CHECK_FALSE(first->stored);
     CHECK_FALSE(first->acknowledged);
 
-    image.stored = StoredImage{"job-4711-2/a.manifest", "cd34", 100, 20, {{"job-4711-2/a.pack", 19, 18}}};
+    image.stored = StoredImage{"job-4711-2/a.manifest", std::string(64, 'c'), 100, 20, {{"job-4711-2/a.pack", 19, 18}}};
     image.acknowledged = true;
     const auto second = parse_held_image(to_text(image));
     REQUIRE(second);

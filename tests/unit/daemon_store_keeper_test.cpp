@@ -223,13 +223,13 @@ TEST_CASE("a new catalogue takes in what is whole in the store, before anything 
     kept.store.files.erase(pack_name(partial));
     kept.store.files["job-12-1/ckpt-7-batch-00dd.manifest"] = 5;
     kept.catalogue = test::open_catalogue();
-    REQUIRE(*kept.catalogue.needs_rebuild());
+    REQUIRE(kept.catalogue.needs_rebuild());
     CHECK(kept.keeper->orphans(Orphans::remove, kNow, never).error().code == Errc::busy);
     CHECK(kept.keeper->clean({}, kNow, {}, never).error().code == Errc::busy);
 
     kept.store.fail_at = kept.store.orders + 1;
     CHECK_FALSE(kept.keeper->round(true, kNow));
-    CHECK(*kept.catalogue.needs_rebuild());
+    CHECK(kept.catalogue.needs_rebuild());
     CHECK(kept.store.removed.empty());
 
     rpc::RebuildProgress last;
@@ -237,7 +237,7 @@ TEST_CASE("a new catalogue takes in what is whole in the store, before anything 
     CHECK(last.found() == 5);
     CHECK(last.imported() == 3);
     CHECK(last.unusable() == 2);
-    CHECK_FALSE(*kept.catalogue.needs_rebuild());
+    CHECK_FALSE(kept.catalogue.needs_rebuild());
     const auto job = kept.catalogue.newest_job(12);
     REQUIRE((job && *job));
     const auto newest = kept.catalogue.newest_complete((*job)->id);
@@ -284,6 +284,6 @@ TEST_CASE("a damaged catalogue is put aside and a new one begun", "[catalogue_fi
     const auto second = sckpt::open_catalogue(damaged, 77);
     REQUIRE(second);
     CHECK_THAT(second->note, ContainsSubstring("damaged-77"));
-    CHECK(*second->catalogue.needs_rebuild());
+    CHECK(second->catalogue.needs_rebuild());
     CHECK(read_text(damaged + ".damaged-77") == noise(8192, 1));
 }

@@ -45,7 +45,7 @@ TEST_CASE("a database of version 1 keeps every row, and its images are none any 
     const std::string path = directory / "catalogue.sqlite";
     make_version_1(path);
     Catalogue catalogue = open_catalogue(path);
-    CHECK_FALSE(*catalogue.needs_rebuild());
+    CHECK_FALSE(catalogue.needs_rebuild());
 
     const JobRow live = **catalogue.job(3), ended = **catalogue.job(4);
     CHECK(live.job_id == 12);

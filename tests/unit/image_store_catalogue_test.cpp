@@ -103,7 +103,7 @@ TEST_CASE("a checkpoint goes from preparing over captured to complete, with its 
     CHECK(begun->base == 0);
     CHECK((*catalogue.image(begun->id))->fast_node.empty());
     const std::string odd_name("/scratch/\xff\n'out", 14);
-    const std::vector<FileRow> files{{odd_name, ~0ull, 1ull << 50, true, false}, {"/home/u/log", 7, 0, false, true}};
+    const std::vector<UserFile> files{{odd_name, ~0ull, 1ull << 50, true, false}, {"/home/u/log", 7, 0, false, true}};
     REQUIRE(catalogue.captured(begun->id, 1ull << 40, 250, files));
     CHECK((*catalogue.image(begun->id))->fast_node == "n1");
     CHECK((*catalogue.image(begun->id))->manifest.empty());

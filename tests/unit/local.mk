@@ -9,7 +9,7 @@ rpc_tests_SOURCES = tests/unit/munged_for_tests.h tests/unit/rpc_munge_test.cpp 
 rpc_tests_SOURCES += tests/unit/daemon_drain_grants_test.cpp daemon/drain_grants.cpp tests/unit/daemon_store_orders_test.cpp \
   daemon/store_orders.cpp tests/unit/catalogue_tools.h tests/unit/store_keeper_tools.h tests/unit/daemon_store_keeper_test.cpp \
   daemon/store_keeper.cpp daemon/store_keeper_compact.cpp daemon/store_keeper_orphans.cpp daemon/store_keeper_check.cpp \
-  daemon/store_keeper_rebuild.cpp daemon/catalogue_file.cpp
+  daemon/store_keeper_rebuild.cpp daemon/messages.cpp daemon/catalogue_file.cpp
 rpc_tests_CXXFLAGS = $(AM_CXXFLAGS) $(CATCH2_CFLAGS) $(GRPC_CFLAGS) $(SQLITE_CFLAGS)
 rpc_tests_LDADD = libcli.a $(IMAGE_STORE_LIBS) $(RPC_LIBS) libcommon.a $(YAML_LIBS) $(CATCH2_LIBS)
 $(rpc_tests_OBJECTS): $(GENERATED_RPC_H)
