@@ -81,7 +81,7 @@ class Ours(Tool):
         """The chunk table of a manifest: name, offset, bytes in the pack, bytes, place in the block, pack, codec."""
         manifest = (self.repository / stored["manifest"]).read_bytes()
         head = struct.unpack_from("<Q", manifest, len(manifest) - 72)[0]
-        return struct.iter_unpack("<32sQIIHBx", manifest[16:head])
+        return struct.iter_unpack("<32sQIIIHBx", manifest[16:head])
 
 
 class Restic(Tool):
