@@ -29,6 +29,7 @@ struct Config {
         std::uint64_t fast_tier_bytes = 0;                  // its size; 0: a quarter of the node's memory
         std::string criu = "/usr/sbin/criu";
         std::int64_t dump_timeout_seconds = 300;            // frozen for longer than this, a dump is ended
+        std::int64_t dump_streams = 0;                      // criu's that write at once; 0: as many as there are cores
         std::int64_t restore_timeout_seconds = 300;         // the fetch and the restore, each
         std::int64_t controller_wait_seconds = 600;         // how long a restarting task waits for sckptctld before it is given back to the queue
     } node;
@@ -39,10 +40,12 @@ struct Config {
         std::int64_t timeout_seconds = 300;                 // a store that does not move for this long is taken as gone
     } store;
     struct Drain {
-        std::int64_t streams = 1;                           // at once on a node; urgent ones are not counted
+        std::int64_t streams = 1;                           // at once on a node
+        std::int64_t urgent_streams = 4;                    // of urgent ones, besides
         std::int64_t threads = 2;                           // of one drain
         std::uint64_t bandwidth = 0;                        // bytes per second of a node; 0: no limit
         std::int64_t cluster_streams = 64;                  // at once in the cluster
+        std::int64_t cluster_urgent_streams = 256;          // of urgent ones
         std::uint64_t cluster_bandwidth = 0;                // bytes per second of the cluster; 0: no limit
     } drain;
     struct Policy {
