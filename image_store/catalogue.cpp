@@ -9,6 +9,7 @@
 #include <chrono>
 #include <limits>
 
+#include "common/bytes.h"
 #include "image_store/catalogue_impl.h"
 #include "image_store/catalogue_schema.h"
 
@@ -42,6 +43,39 @@ UserFile read_file_row(const Statement& row) {
             .size = row.get<std::uint64_t>(2),
             .append = row.get<bool>(3),
             .stdio = row.get<bool>(4)};
+}
+
+struct NumberedImage {
+    RowId id = 0;
+    ImageRow row;
+};
+
+NumberedImage read_image(const Statement& row) {
+    return {.id = row.get<RowId>(0),
+            .row = {.task = row.get<std::string>(1),
+                    .node = row.get<std::string>(2),
+                    .fast_node = row.get<std::string>(3),
+                    .manifest = row.get<std::string>(4),
+                    .digest = row.get<std::string>(5),
+                    .bytes = row.get<std::uint64_t>(6),
+                    .files = {}}};
+}
+
+EndedTask read_ended(const Statement& row) {
+    return {.task = row.get<std::string>(0), .wait_status = row.get<std::int32_t>(1)};
+}
+
+// What a checkpoint consists of: each task once, with an image or ended.
+Result<> check_captured(const std::vector<CapturedImage>& images, const std::vector<EndedTask>& ended) {
+    if (images.empty()) return fail(Errc::invalid, "a checkpoint without an image is none");
+    std::set<std::string_view> tasks;
+    const auto add = [&](const std::string& task) -> Result<> {
+        if (tasks.insert(task).second) return {};
+        return fail(Errc::invalid, std::format("task {} comes twice in one checkpoint", task));
+    };
+    for (const CapturedImage& image : images) SCKPT_TRY(add(image.task));
+    for (const EndedTask& task : ended) SCKPT_TRY(add(task.task));
+    return {};
 }
 
 RestartRow read_restart(const Statement& row) {
@@ -116,7 +150,10 @@ CheckpointRow read_checkpoint(const Statement& row) {
             .urgent = row.get<bool>(9),
             .pinned = row.get<bool>(10),
             .base = row.get<RowId>(11),
-            .reason = row.get<std::string>(12)};
+            .reason = row.get<std::string>(12),
+            .step = row.get<std::string>(13),
+            .images = row.get<std::uint32_t>(14),
+            .passed = row.get<bool>(15)};
 }
 
 Result<std::optional<std::int64_t>> number(Result<Statement>&& query) {
@@ -152,6 +189,17 @@ Result<> Catalogue::Impl::add_files(RowId image, const std::vector<UserFile>& fi
     return {};
 }
 
+Result<RowId> Catalogue::Impl::add_image(RowId checkpoint, const CapturedImage& image, const std::string& fast_node) {
+    SCKPT_ASSIGN(const auto id, number(database.query(sql::kAddImage, checkpoint, image.task, image.node, fast_node, image.bytes)));
+    SCKPT_TRY(add_files(id.value_or(0), image.files));
+    return id.value_or(0);
+}
+
+Result<> Catalogue::Impl::add_ended(RowId checkpoint, const std::vector<EndedTask>& ended) {
+    for (const EndedTask& task : ended) SCKPT_TRY(database.execute(sql::kAddEnded, checkpoint, task.task, task.wait_status));
+    return {};
+}
+
 Catalogue::Catalogue(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Catalogue::Catalogue(Catalogue&&) noexcept = default;
 Catalogue& Catalogue::operator=(Catalogue&&) noexcept = default;
@@ -164,7 +212,8 @@ Result<Catalogue> Catalogue::open(const std::string& path) {
     SCKPT_ASSIGN(const auto needs_rebuild, number(database.query(sql::kNeedsRebuild)));
     const bool incomplete = needs_rebuild.value_or(1) != 0;
     if (incomplete) SCKPT_TRY(skip_numbers_given_before(database));
-    return Catalogue(std::make_unique<Impl>(std::move(database), incomplete));
+    SCKPT_ASSIGN(const auto store, first_row(database.query(sql::kStore), [](const Statement& row) { return row.get<std::string>(0); }));
+    return Catalogue(std::make_unique<Impl>(std::move(database), incomplete, store.value_or("")));
 }
 
 bool Catalogue::needs_rebuild() const { return impl_->needs_rebuild; }
@@ -179,6 +228,20 @@ Result<bool> Catalogue::gave_number(RowId checkpoint) const {
     const std::scoped_lock lock(impl_->mutex);
     SCKPT_ASSIGN(const auto gave, number(impl_->database.query(sql::kGaveNumber, checkpoint)));
     return gave.value_or(0) != 0;
+}
+
+std::string Catalogue::store_id() const {
+    const std::scoped_lock lock(impl_->mutex);
+    return impl_->store;
+}
+
+Result<> Catalogue::set_store_id(const std::string& id) {
+    return impl_->write([&]() -> Result<> {
+        SCKPT_TRY(impl_->database.execute(sql::kSetStore, id));
+        if (impl_->database.changes() == 0) return fail(Errc::exists, std::format("the catalogue is that of store {}", impl_->store));
+        impl_->store = id;
+        return {};
+    });
 }
 
 // ---- jobs ----
@@ -230,30 +293,29 @@ Result<std::uint32_t> Catalogue::count_restart(RowId job) {
 
 // ---- checkpoints ----
 
-Result<CheckpointRow> Catalogue::begin_checkpoint(RowId job, const ImageRow& image, bool urgent, std::int64_t now) {
+Result<CheckpointRow> Catalogue::begin_checkpoint(RowId job, bool urgent, std::int64_t now, const std::string& step) {
     return impl_->write([&]() -> Result<CheckpointRow> {
         Database& database = impl_->database;
         SCKPT_ASSIGN(const auto taken, number(database.query(sql::kTakeNumber, job)));
         if (!taken) return no_job(job);
-        SCKPT_ASSIGN(const auto base, number(database.query(sql::kBase, job)));
-        SCKPT_TRY(database.execute(sql::kAddCheckpoint, job, *taken, now, urgent, base.value_or(0)));
-        const RowId id = database.last_insert_id();
-        SCKPT_ASSIGN(const auto added, number(database.query(sql::kAddImage, id, image.task, image.node)));
-        SCKPT_TRY(impl_->add_files(added.value_or(0), image.files));
-        return impl_->find(id);
+        SCKPT_ASSIGN(const auto base, number(database.query(sql::kBase, job, step)));
+        SCKPT_TRY(database.execute(sql::kAddCheckpoint, job, *taken, now, urgent, base.value_or(0), step));
+        return impl_->find(database.last_insert_id());
     });
 }
 
-Result<> Catalogue::captured(RowId checkpoint, std::uint64_t bytes, std::uint32_t frozen_ms, const std::vector<UserFile>& files) {
+Result<> Catalogue::captured(RowId checkpoint, const std::vector<CapturedImage>& images, const std::vector<EndedTask>& ended) {
+    SCKPT_TRY(check_captured(images, ended));
     return impl_->write([&]() -> Result<> {
-        Database& database = impl_->database;
         SCKPT_TRY(impl_->find_in(checkpoint, {CheckpointState::preparing}, CheckpointState::captured));
-        SCKPT_TRY(impl_->set_state(checkpoint, CheckpointState::captured));
-        SCKPT_TRY(database.execute(sql::kSetCaptured, checkpoint, bytes, frozen_ms));
-        SCKPT_TRY(database.execute(sql::kSetImageCaptured, checkpoint, bytes));
-        SCKPT_ASSIGN(const auto image, number(database.query(sql::kImages, checkpoint)));
-        SCKPT_TRY(database.execute(sql::kRemoveFiles, image.value_or(0)));
-        return impl_->add_files(image.value_or(0), files);
+        std::uint64_t bytes = 0;
+        for (const CapturedImage& image : images) {
+            SCKPT_TRY(impl_->add_image(checkpoint, image, image.node));
+            bytes += image.bytes;
+        }
+        SCKPT_TRY(impl_->add_ended(checkpoint, ended));
+        SCKPT_TRY(impl_->database.execute(sql::kSetCaptured, checkpoint, images.size(), bytes));
+        return impl_->set_state(checkpoint, CheckpointState::captured);
     });
 }
 
@@ -261,15 +323,19 @@ Result<> Catalogue::failed(RowId checkpoint, const std::string& reason) {
     return impl_->write([&]() -> Result<> {
         SCKPT_TRY(impl_->find_in(checkpoint, {CheckpointState::preparing, CheckpointState::captured}, CheckpointState::failed));
         SCKPT_TRY(impl_->set_state(checkpoint, CheckpointState::failed));
-        SCKPT_TRY(impl_->database.execute(sql::kSetFastNode, checkpoint, std::string_view()));
+        SCKPT_TRY(impl_->database.execute(sql::kForgetFastImages, checkpoint));
         return impl_->database.execute(sql::kSetReason, checkpoint, reason);
     });
 }
 
 // Which of its chunks are damaged is not known here, so no new image may refer to any pack of it.
-Result<> Catalogue::bad(RowId checkpoint, const std::string& reason) {
+Result<> Catalogue::bad(RowId checkpoint, const std::string& reason, const std::string& digest) {
     return impl_->write([&]() -> Result<> {
         SCKPT_TRY(impl_->find_in(checkpoint, {CheckpointState::complete}, CheckpointState::bad));
+        if (!digest.empty()) {
+            SCKPT_ASSIGN(const auto image, number(impl_->database.query(sql::kHasDigest, checkpoint, digest)));
+            if (!image) return fail(Errc::busy, std::format("the checkpoint in row {} was rewritten since it was found bad", checkpoint));
+        }
         SCKPT_TRY(impl_->set_state(checkpoint, CheckpointState::bad));
         SCKPT_TRY(impl_->database.execute(sql::kSuspectPacks, checkpoint));
         return impl_->database.execute(sql::kSetReason, checkpoint, reason);
@@ -279,12 +345,29 @@ Result<> Catalogue::bad(RowId checkpoint, const std::string& reason) {
 Result<> Catalogue::lease(RowId checkpoint, std::int64_t until) {
     return impl_->update_checkpoint(sql::kSetLease, checkpoint, until);
 }
-Result<> Catalogue::set_pinned(RowId checkpoint, bool pinned) {
-    return impl_->update_checkpoint(sql::kSetPinned, checkpoint, pinned);
+Result<> Catalogue::set_pinned(RowId checkpoint, bool pinned, std::uint64_t most) {
+    return impl_->write([&]() -> Result<> {
+        SCKPT_TRY(impl_->find(checkpoint));
+        SCKPT_TRY(impl_->database.execute(sql::kSetPinned, checkpoint, pinned));
+        if (!pinned || most == 0) return {};
+        SCKPT_ASSIGN(const auto bytes, number(impl_->database.query(sql::kPinnedBytes, checkpoint)));
+        if (std::cmp_less_equal(bytes.value_or(0), most)) return {};
+        return fail(Errc::no_space, std::format("what is pinned would take {} of the {} that the user may have (retention.user_quota)",
+                                                format_bytes(static_cast<std::uint64_t>(bytes.value_or(0))), format_bytes(most)));
+    });
+}
+Result<> Catalogue::set_passed(RowId checkpoint, const std::string& reason) {
+    return impl_->write([&]() -> Result<> {
+        SCKPT_TRY(impl_->find_in(checkpoint, {CheckpointState::complete}, CheckpointState::complete));
+        return impl_->database.execute(sql::kSetPassed, checkpoint, reason);
+    });
 }
 Result<> Catalogue::set_urgent(RowId checkpoint) { return impl_->update_checkpoint(sql::kSetUrgent, checkpoint); }
 Result<> Catalogue::set_fast_node(RowId checkpoint, const std::string& node) {
     return impl_->update_checkpoint(sql::kSetFastNode, checkpoint, node);
+}
+Result<> Catalogue::evicted(RowId checkpoint, const std::string& node) {
+    return impl_->write([&] { return impl_->database.execute(sql::kEvicted, checkpoint, node); });
 }
 Result<> Catalogue::forget_fast_node(const std::string& node) {
     return impl_->write([&] { return impl_->database.execute(sql::kForgetFastNode, node); });
@@ -316,22 +399,42 @@ Result<std::optional<CheckpointRow>> Catalogue::newest_complete(RowId job, std::
     return first_row(impl_->database.query(sql::kNewestComplete, job, bound), read_checkpoint);
 }
 
-Result<std::optional<ImageRow>> Catalogue::image(RowId checkpoint) const {
+Result<std::optional<CheckpointRow>> Catalogue::newest_complete_step(RowId job, const std::string& step) const {
     const std::scoped_lock lock(impl_->mutex);
-    RowId id = 0;
-    SCKPT_ASSIGN(auto found, first_row(impl_->database.query(sql::kImage, checkpoint), [&](const Statement& row) {
-        id = row.get<RowId>(0);
-        return ImageRow{.task = row.get<std::string>(1),
-                        .node = row.get<std::string>(2),
-                        .fast_node = row.get<std::string>(3),
-                        .manifest = row.get<std::string>(4),
-                        .digest = row.get<std::string>(5),
-                        .bytes = row.get<std::uint64_t>(6),
-                        .files = {}};
-    }));
+    return first_row(impl_->database.query(sql::kNewestCompleteStep, job, step), read_checkpoint);
+}
+
+Result<std::vector<ImageRow>> Catalogue::images(RowId checkpoint, bool with_files) const {
+    const std::scoped_lock lock(impl_->mutex);
+    SCKPT_ASSIGN(auto found, all_rows(impl_->database.query(sql::kImages, checkpoint), read_image));
+    std::vector<ImageRow> images;
+    images.reserve(found.size());
+    for (NumberedImage& image : found) {
+        if (with_files) {
+            SCKPT_ASSIGN(image.row.files, all_rows(impl_->database.query(sql::kFiles, image.id), read_file_row));
+        }
+        images.push_back(std::move(image.row));
+    }
+    return images;
+}
+
+Result<std::optional<ImageRow>> Catalogue::image(RowId checkpoint, const std::string& task) const {
+    const std::scoped_lock lock(impl_->mutex);
+    SCKPT_ASSIGN(auto found, first_row(impl_->database.query(sql::kImage, checkpoint, task), read_image));
     if (!found) return std::nullopt;
-    SCKPT_ASSIGN(found->files, all_rows(impl_->database.query(sql::kFiles, id), read_file_row));
-    return found;
+    SCKPT_ASSIGN(found->row.files, all_rows(impl_->database.query(sql::kFiles, found->id), read_file_row));
+    return std::move(found->row);
+}
+
+Result<std::vector<EndedTask>> Catalogue::ended_tasks(RowId checkpoint) const {
+    const std::scoped_lock lock(impl_->mutex);
+    return all_rows(impl_->database.query(sql::kEndedTasks, checkpoint), read_ended);
+}
+
+Result<std::optional<std::int32_t>> Catalogue::ended_task(RowId checkpoint, const std::string& task) const {
+    const std::scoped_lock lock(impl_->mutex);
+    return first_row(impl_->database.query(sql::kEndedTask, checkpoint, task),
+                     [](const Statement& row) { return row.get<std::int32_t>(0); });
 }
 
 // ---- restarts and events ----

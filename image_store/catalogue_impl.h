@@ -48,14 +48,17 @@ auto first_row(Result<Statement>&& query, F read) -> Result<std::optional<declty
 Result<std::optional<std::int64_t>> number(Result<Statement>&& query);
 
 // The columns SCKPT_JOB and SCKPT_CHECKPOINT of catalogue_sql.h, from column `first` on.
-inline constexpr int kCheckpointColumns = 13, kJobColumns = 12;
+inline constexpr int kCheckpointColumns = 16, kJobColumns = 12;
 JobRow read_job(const Statement& row, int first);
 CheckpointRow read_checkpoint(const Statement& row);
 
 std::unexpected<Error> no_job(RowId job);
 
+// "job-4711-8" and "job-4711-8/…" are of job 4711; what else there may be is of job 0.
+std::uint32_t job_id_in_name(std::string_view path);
+
 struct Catalogue::Impl {
-    Impl(Database opened, bool incomplete) : database(std::move(opened)), needs_rebuild(incomplete) {}
+    Impl(Database opened, bool incomplete, std::string of) : database(std::move(opened)), needs_rebuild(incomplete), store(std::move(of)) {}
 
     // Runs `body` as one transaction: all of it is on disk when this succeeds, nothing of it otherwise.
     template <class F>
@@ -71,13 +74,18 @@ struct Catalogue::Impl {
     // between.
     template <class F>
     Result<> in_portions(const char* portion, F visit) {
-        for (RowId after = 0;; let_others()) {
-            const std::scoped_lock lock(mutex);
-            SCKPT_ASSIGN(const auto end, number(database.query(portion, after)));
-            if (end.value_or(0) == 0) return {};
+        std::unique_lock lock(mutex);
+        SCKPT_ASSIGN(std::optional<RowId> end, number(database.query(portion, RowId{0})));
+        for (RowId after = 0; end.value_or(0) != 0;) {
             SCKPT_TRY(visit(after, *end));
             after = *end;
+            SCKPT_ASSIGN(end, number(database.query(portion, after)));
+            if (end.value_or(0) == 0) break;  // without a pause: small tables are looked through often
+            lock.unlock();
+            let_others();
+            lock.lock();
         }
+        return {};
     }
     // A mutex is not fair: who takes it again at once mostly gets it before those who wait.
     static void let_others() { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }
@@ -116,17 +124,24 @@ struct Catalogue::Impl {
     Result<bool> in_use(RowId checkpoint, std::int64_t now);  // leased, or the base of a drain
     Result<> refuse_needed(const CheckpointRow& row, std::int64_t now);  // see remove_checkpoint
     Result<> add_files(RowId image, const std::vector<UserFile>& files);
-    Result<std::set<RowId>> packs_of(RowId checkpoint);
+    Result<RowId> add_image(RowId checkpoint, const CapturedImage& image, const std::string& fast_node);
+    Result<> add_ended(RowId checkpoint, const std::vector<EndedTask>& ended);
+    // Exactly the images that the checkpoint has, each once.
+    Result<> check_all_given(const CheckpointRow& row, const std::vector<StoredTask>& images);
+    Result<std::set<RowId>> packs_of(RowId checkpoint, const std::string& task);
     // The image's manifest and references. It may refer to new packs, which are added to `known`, and to those in `known`.
     Result<> store_image(RowId job, RowId image, const StoredImage& stored, std::set<RowId>& known);
     Result<> add_garbage(const Garbage& file);
     // Packs of the job that no image refers to any more become garbage.
     Result<> drop_unused_packs(RowId job);
-    // The new image takes the old one's place. made: new packs of this compaction, so far.
-    Result<> change_over(const Compacted& image, std::set<RowId>& made, std::int64_t now);
+    // The new image takes the old one's place; the job's row is answered. made: new packs of this compaction, so far.
+    Result<RowId> change_over(const Compacted& image, std::set<RowId>& made, std::int64_t now);
     Result<FileUse> use(const std::string& path);
+    Result<bool> may_import(const std::vector<FoundImage>& images);
     Result<> import_job(const ImageIdentity& who);
-    Result<std::optional<RowId>> import_rows(const ImageIdentity& who);
+    Result<> import_checkpoint(const ImageIdentity& who);
+    Result<StoredTask> import_image(const FoundImage& image, std::set<RowId>& known);
+    Result<> set_stored(RowId checkpoint, const std::vector<StoredTask>& images, std::int64_t now);
 
     // Takes the lock itself, again and again.
     Result<> copy_to(const std::string& path);
@@ -134,6 +149,7 @@ struct Catalogue::Impl {
     mutable std::mutex mutex;
     Database database;
     std::atomic<bool> needs_rebuild;  // as the database has it: asked for each message of a node
+    std::string store;                // so is this: it goes with each order
 };
 
 }  // namespace sckpt

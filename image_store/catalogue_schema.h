@@ -264,6 +264,66 @@ CREATE TRIGGER manifest_is_no_garbage BEFORE UPDATE OF manifest ON images
 BEGIN SELECT RAISE(ABORT, 'the manifest is about to be removed'); END;
 CREATE TRIGGER pack_is_no_garbage BEFORE INSERT ON packs WHEN EXISTS (SELECT 1 FROM garbage WHERE path = NEW.path)
 BEGIN SELECT RAISE(ABORT, 'the pack is about to be removed'); END;
+)sql",
+                                                  R"sql(
+-- store: the id of the store that all of this is about; '' until it was seen.
+CREATE TABLE texts (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO texts VALUES ('store', '');
+
+-- Manifests and directories that could not be read when the catalogue was rebuilt: of which checkpoints they are is not known.
+CREATE TABLE unreadable (
+    path TEXT PRIMARY KEY,
+    job_id INTEGER NOT NULL,
+    why TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- passed: the job has gone on from an older one, so no restart and no drain goes on from this one.
+ALTER TABLE checkpoints ADD COLUMN passed INTEGER NOT NULL DEFAULT 0 CHECK (passed IN (0, 1));
+CREATE INDEX checkpoints_pinned ON checkpoints (job) WHERE pinned = 1;
+DROP TRIGGER newest_complete_stays;
+CREATE TRIGGER newest_complete_stays BEFORE DELETE ON checkpoints
+    WHEN OLD.state = 3 AND OLD.passed = 0 AND (SELECT outcome FROM jobs WHERE id = OLD.job) = 0
+     AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE job = OLD.job AND state = 3 AND passed = 0 AND number > OLD.number)
+BEGIN SELECT RAISE(ABORT, 'the newest complete checkpoint of a live job is kept'); END;
+)sql",
+                                                  R"sql(
+-- step: NULL for a job's checkpoint; else it is one of this step's tasks alone. images: how many it has, once it is captured.
+ALTER TABLE checkpoints ADD COLUMN step TEXT CHECK (step <> '');
+ALTER TABLE checkpoints ADD COLUMN images INTEGER NOT NULL DEFAULT 0 CHECK (images >= 0);
+
+-- What a checkpoint that is being dumped will have is known when it is captured.
+DELETE FROM images WHERE checkpoint IN (SELECT id FROM checkpoints WHERE state = 1);
+UPDATE checkpoints SET images = (SELECT count(*) FROM images WHERE checkpoint = checkpoints.id);
+
+-- Tasks that had ended when the checkpoint was made, and so have no image.
+CREATE TABLE ended_tasks (
+    checkpoint INTEGER NOT NULL REFERENCES checkpoints (id) ON DELETE CASCADE,
+    task TEXT NOT NULL CHECK (task <> ''),
+    wait_status INTEGER NOT NULL,
+    PRIMARY KEY (checkpoint, task)
+) STRICT, WITHOUT ROWID;
+
+-- A fast tier has what was dumped on its node: images.fast_node is images.node or empty.
+UPDATE images SET fast_node = '' WHERE fast_node <> node;
+DROP INDEX images_by_fast_node;
+CREATE INDEX images_by_node ON images (node, checkpoint);
+DROP INDEX checkpoints_complete;
+CREATE INDEX checkpoints_complete ON checkpoints (job, step, number) WHERE state = 3;
+CREATE INDEX packs_suspect ON packs (job) WHERE suspect = 1;
+
+DROP TRIGGER complete_is_stored;
+CREATE TRIGGER complete_is_stored BEFORE UPDATE OF state ON checkpoints
+    WHEN NEW.state = 3 AND (NOT EXISTS (SELECT 1 FROM images WHERE checkpoint = NEW.id) OR
+                            EXISTS (SELECT 1 FROM images WHERE checkpoint = NEW.id AND manifest IS NULL))
+BEGIN SELECT RAISE(ABORT, 'an image of the checkpoint is not stored'); END;
+DROP TRIGGER newest_complete_stays;
+CREATE TRIGGER newest_complete_stays BEFORE DELETE ON checkpoints
+    WHEN OLD.state = 3 AND OLD.passed = 0 AND (SELECT outcome FROM jobs WHERE id = OLD.job) = 0
+     AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE job = OLD.job AND step IS OLD.step AND state = 3 AND passed = 0 AND number > OLD.number)
+BEGIN SELECT RAISE(ABORT, 'the newest complete checkpoint of a live job is kept'); END;
 )sql"};
 
 }  // namespace sckpt::sql

@@ -54,7 +54,27 @@ std::optional<NamedCheckpoint> checkpoint_in_name(std::string_view path) {
     return std::nullopt;
 }
 
+Result<> check_own_name(const std::string& path, const CheckpointRow& row) {
+    const auto name = checkpoint_in_name(path);
+    if (name && name->job == row.job && name->number == row.number) return {};
+    return fail(Errc::invalid, std::format("{} is no name of checkpoint {} of the job in row {}", path, row.number, row.job));
+}
+
+Result<> check_own_names(Database& database, const StoredImage& image, const CheckpointRow& row) {
+    SCKPT_TRY(check_own_name(image.manifest, row));
+    for (const PackUse& pack : image.packs) {
+        SCKPT_ASSIGN(const auto known, number(database.query(sql::kPackByPath, pack.path)));
+        if (!known) SCKPT_TRY(check_own_name(pack.path, row));
+    }
+    return {};
+}
+
 }  // namespace
+
+std::uint32_t job_id_in_name(std::string_view path) {
+    std::uint32_t job_id = 0;
+    return take_word(path, "job-") && take_number(path, job_id) && path.starts_with('-') ? job_id : 0;
+}
 
 // ---- inside a transaction ----
 
@@ -65,8 +85,21 @@ Result<bool> Catalogue::Impl::in_use(RowId checkpoint, std::int64_t now) {
     return is_base.value_or(0) != 0;
 }
 
-Result<std::set<RowId>> Catalogue::Impl::packs_of(RowId checkpoint) {
-    SCKPT_ASSIGN(const auto packs, all_rows(database.query(sql::kPacksOfCheckpoint, checkpoint),
+Result<> Catalogue::Impl::check_all_given(const CheckpointRow& row, const std::vector<StoredTask>& images) {
+    std::set<std::string_view> tasks;
+    for (const StoredTask& image : images) {
+        SCKPT_ASSIGN(const auto id, number(database.query(sql::kImageOfTask, row.id, image.task)));
+        if (!id || !tasks.insert(image.task).second)
+            return fail(Errc::invalid, std::format("checkpoint {} {} an image of task {}", row.number, id ? "has but" : "does not have",
+                                                   image.task));
+    }
+    if (tasks.size() != row.images)
+        return fail(Errc::invalid, std::format("{} of the {} images of checkpoint {} are stored", tasks.size(), row.images, row.number));
+    return {};
+}
+
+Result<std::set<RowId>> Catalogue::Impl::packs_of(RowId checkpoint, const std::string& task) {
+    SCKPT_ASSIGN(const auto packs, all_rows(database.query(sql::kPacksOfImage, checkpoint, task),
                                             [](const Statement& row) { return row.get<RowId>(0); }));
     return std::set<RowId>(packs.begin(), packs.end());
 }
@@ -105,16 +138,33 @@ Result<> Catalogue::Impl::drop_unused_packs(RowId job) {
 
 // ---- what a checkpoint needs ----
 
-Result<> Catalogue::complete(RowId checkpoint, const StoredImage& image, std::int64_t now) {
+Result<> Catalogue::complete(RowId checkpoint, const std::vector<StoredTask>& images, std::int64_t now) {
     return impl_->write([&]() -> Result<> {
-        Database& database = impl_->database;
         SCKPT_ASSIGN(const CheckpointRow row, impl_->find_in(checkpoint, {CheckpointState::captured}, CheckpointState::complete));
-        SCKPT_ASSIGN(const auto id, number(database.query(sql::kImages, checkpoint)));
-        SCKPT_ASSIGN(std::set<RowId> known, impl_->packs_of(row.base));
-        SCKPT_TRY(impl_->store_image(row.job, id.value_or(0), image, known));
-        SCKPT_TRY(database.execute(sql::kSetStored, checkpoint, image.plain_bytes, image.new_bytes, now));
-        return impl_->set_state(checkpoint, CheckpointState::complete);
+        SCKPT_TRY(impl_->check_all_given(row, images));
+        for (const StoredTask& each : images) {
+            SCKPT_ASSIGN(const auto id, number(impl_->database.query(sql::kImageOfTask, checkpoint, each.task)));
+            SCKPT_ASSIGN(std::set<RowId> known, impl_->packs_of(row.base, each.task));
+            SCKPT_TRY(check_own_names(impl_->database, each.image, row));
+            SCKPT_TRY(impl_->store_image(row.job, id.value_or(0), each.image, known));
+            SCKPT_ASSIGN(const auto suspect, number(impl_->database.query(sql::kRefersToSuspect, id.value_or(0))));
+            if (suspect.value_or(0) != 0)
+                return fail(Errc::corrupt, std::format("checkpoint {} builds on one that was found bad while it was stored", row.number));
+        }
+        return impl_->set_stored(checkpoint, images, now);
     });
+}
+
+Result<> Catalogue::Impl::set_stored(RowId checkpoint, const std::vector<StoredTask>& images, std::int64_t now) {
+    std::uint64_t bytes = 0, new_bytes = 0;
+    std::uint32_t frozen_ms = 0;
+    for (const StoredTask& each : images) {
+        bytes += each.image.plain_bytes;
+        new_bytes += each.image.new_bytes;
+        frozen_ms = std::max(frozen_ms, each.frozen_ms);
+    }
+    SCKPT_TRY(database.execute(sql::kSetStored, checkpoint, bytes, new_bytes, frozen_ms, now));
+    return set_state(checkpoint, CheckpointState::complete);
 }
 
 // As long as the job has not ended, there is always something to restart it from once there was.
@@ -127,7 +177,7 @@ Result<> Catalogue::Impl::refuse_needed(const CheckpointRow& row, std::int64_t n
     if (used) return kept("a restore reads it, or a drain under way refers to it");
     if (row.state != CheckpointState::complete) return {};
     SCKPT_ASSIGN(const auto ended, number(database.query(sql::kJobEnded, row.job)));
-    SCKPT_ASSIGN(const auto newest, number(database.query(sql::kNewestCompleteNumber, row.job)));
+    SCKPT_ASSIGN(const auto newest, number(database.query(sql::kNewestCompleteNumber, row.job, row.step)));
     if (ended.value_or(0) == 0 && newest == row.number) return kept("it is the newest complete one of a job that has not ended");
     return {};
 }
@@ -143,7 +193,7 @@ Result<> Catalogue::remove_checkpoint(RowId checkpoint, std::int64_t now) {
     });
 }
 
-Result<> Catalogue::Impl::change_over(const Compacted& image, std::set<RowId>& made, std::int64_t now) {
+Result<RowId> Catalogue::Impl::change_over(const Compacted& image, std::set<RowId>& made, std::int64_t now) {
     const auto changed = [&] {
         return fail(Errc::busy,
                     std::format("the checkpoint in row {} has changed or is in use: its packs are compacted another time",
@@ -151,23 +201,27 @@ Result<> Catalogue::Impl::change_over(const Compacted& image, std::set<RowId>& m
     };
     SCKPT_ASSIGN(const auto row, first_row(database.query(sql::kCheckpoint, image.checkpoint), read_checkpoint));
     if (!row || row->state != CheckpointState::complete) return changed();
-    SCKPT_ASSIGN(const auto id, number(database.query(sql::kImageOfDigest, image.checkpoint, image.old_digest)));
+    SCKPT_ASSIGN(const auto id, number(database.query(sql::kImageOfDigest, image.checkpoint, image.task, image.old_digest)));
     SCKPT_ASSIGN(const bool used, in_use(image.checkpoint, now));
     if (!id || used) return changed();
     SCKPT_ASSIGN(const auto manifest, first_row(database.query(sql::kManifest, *id), read_garbage));
-    SCKPT_ASSIGN(std::set<RowId> known, packs_of(image.checkpoint));
+    SCKPT_ASSIGN(std::set<RowId> known, packs_of(image.checkpoint, image.task));
     const std::set<RowId> old = known;
     known.insert(made.begin(), made.end());
     SCKPT_TRY(store_image(row->job, *id, image.image, known));
     std::ranges::set_difference(known, old, std::inserter(made, made.end()));
     SCKPT_TRY(add_garbage(*manifest));
-    return drop_unused_packs(row->job);
+    return row->job;
 }
 
 Result<> Catalogue::compacted(const std::vector<Compacted>& images, std::int64_t now) {
     return impl_->write([&]() -> Result<> {
-        std::set<RowId> made;
-        for (const Compacted& image : images) SCKPT_TRY(impl_->change_over(image, made, now));
+        std::set<RowId> made, jobs;
+        for (const Compacted& image : images) {
+            SCKPT_ASSIGN(const RowId job, impl_->change_over(image, made, now));
+            jobs.insert(job);
+        }
+        for (const RowId job : jobs) SCKPT_TRY(impl_->drop_unused_packs(job));
         return {};
     });
 }
@@ -229,7 +283,8 @@ Result<std::vector<PackRow>> Catalogue::packs(RowId job) const {
         return PackRow{.path = row.get<std::string>(0),
                        .bytes = row.get<std::uint64_t>(1),
                        .used = row.get<std::uint64_t>(2),
-                       .images = row.get<std::uint32_t>(3)};
+                       .images = row.get<std::uint32_t>(3),
+                       .task = row.get<std::string>(4)};
     });
 }
 

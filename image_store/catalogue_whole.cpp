@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "image_store/catalogue_impl.h"
+#include "image_store/names.h"
 
 namespace sckpt {
 namespace {
@@ -20,35 +21,63 @@ KeptCheckpoint read_kept(const Statement& row) {
     constexpr int kAfter = kCheckpointColumns + kJobColumns;
     return {.row = read_checkpoint(row),
             .job = read_job(row, kCheckpointColumns),
-            .in_use = row.get<bool>(kAfter),
-            .freed = row.get<std::uint64_t>(kAfter + 1)};
+            .in_use = row.get<bool>(kAfter)};
 }
 
 void mark_newest_complete(std::vector<KeptCheckpoint>& rows) {
-    std::unordered_map<RowId, KeptCheckpoint*> newest;
+    std::map<std::pair<RowId, std::string_view>, KeptCheckpoint*> newest;  // of a job, or of a step
     for (KeptCheckpoint& kept : rows) {
-        if (kept.row.state != CheckpointState::complete) continue;
-        KeptCheckpoint*& of_job = newest[kept.row.job];
-        if (of_job == nullptr || of_job->row.number < kept.row.number) of_job = &kept;
+        if (kept.row.state != CheckpointState::complete || kept.row.passed) continue;
+        KeptCheckpoint*& so_far = newest[{kept.row.job, kept.row.step}];
+        if (so_far == nullptr || so_far->row.number < kept.row.number) so_far = &kept;
     }
-    for (const auto& [job, kept] : newest) kept->newest_complete = true;
+    for (const auto& [of, kept] : newest) kept->newest_complete = true;
+}
+
+bool of_same_checkpoint(const ImageIdentity& a, const ImageIdentity& b) {
+    const auto what = [](const ImageIdentity& id) {
+        return std::tie(id.job_row, id.job_id, id.uid, id.checkpoint_row, id.checkpoint, id.images, id.leader);
+    };
+    return what(a) == what(b);
 }
 
 }  // namespace
 
+Result<> check_whole(const std::vector<FoundImage>& images) {
+    if (images.empty()) return fail(Errc::not_found, "no image of the checkpoint is there");
+    const ImageIdentity& first = images.front().identity;
+    const auto name = [&] { return std::format("checkpoint {} of job {}", first.checkpoint, first.job_id); };
+    std::set<std::string_view> tasks;
+    for (const FoundImage& image : images) {
+        if (!of_same_checkpoint(image.identity, first) || !tasks.insert(image.identity.task).second)
+            return fail(Errc::corrupt, std::format("{} and {} cannot both be of {}", images.front().stored.manifest, image.stored.manifest,
+                                                   name()));
+    }
+    if (tasks.size() < first.images)
+        return fail(Errc::not_found, std::format("{} of the {} images of {} are there", tasks.size(), first.images, name()));
+    if (tasks.size() > first.images || !tasks.contains(first.leader))
+        return fail(Errc::corrupt, std::format("{} is to have {} images, led by that of {}: its manifests tell of others", name(),
+                                               first.images, first.leader));
+    return {};
+}
+
 // ---- retention, and whoever looks through everything ----
 
-// Packs first: a checkpoint that comes meanwhile is then told with too little rather than too much.
+// Files first: a checkpoint that comes meanwhile is then told with too little rather than too much.
 Result<std::vector<KeptCheckpoint>> Catalogue::kept(std::int64_t now) const {
     std::unordered_map<RowId, std::uint64_t> held;
-    SCKPT_TRY(impl_->in_portions(sql::kPackPortion, [&](RowId after, RowId end) -> Result<> {
-        return each_row(impl_->database.query(sql::kHeldBytes, after, end),
-                        [&](const Statement& row) { held[row.get<RowId>(0)] += row.get<std::uint64_t>(1); });
-    }));
+    const auto add_bytes = [&](const char* portion, const char* bytes) {
+        return impl_->in_portions(portion, [&](RowId after, RowId end) -> Result<> {
+            return each_row(impl_->database.query(bytes, after, end),
+                            [&](const Statement& row) { held[row.get<RowId>(0)] += row.get<std::uint64_t>(1); });
+        });
+    };
+    SCKPT_TRY(add_bytes(sql::kPackPortion, sql::kHeldBytes));
+    SCKPT_TRY(add_bytes(sql::kImagePortion, sql::kManifestBytes));
     std::vector<KeptCheckpoint> all;
     SCKPT_TRY(impl_->append_portions(all, sql::kCheckpointPortion, sql::kKept, read_kept, now));
     for (KeptCheckpoint& kept : all)
-        if (const auto packs = held.find(kept.row.id); packs != held.end()) kept.freed += packs->second;
+        if (const auto bytes = held.find(kept.row.id); bytes != held.end()) kept.freed = bytes->second;
     mark_newest_complete(all);
     return all;
 }
@@ -100,46 +129,68 @@ Result<> Catalogue::Impl::import_job(const ImageIdentity& who) {
     return database.execute(sql::kImportRun, who.job_row, who.submit_time, who.restart_count, who.checkpoint);
 }
 
-// The image's row; none when all of it is there already.
-Result<std::optional<RowId>> Catalogue::Impl::import_rows(const ImageIdentity& who) {
-    SCKPT_ASSIGN(const auto row, first_row(database.query(sql::kCheckpoint, who.checkpoint_row), read_checkpoint));
-    if (row) {
-        SCKPT_ASSIGN(const auto image, number(database.query(sql::kImageOfTask, who.checkpoint_row, who.task)));
-        const bool part = who.images > 1 && row->state == CheckpointState::captured && row->job == who.job_row;
-        if (image || !part) return std::nullopt;
-    } else {
-        SCKPT_TRY(import_job(who));
-        SCKPT_ASSIGN(const auto taken,
-                     first_row(database.query(sql::kCheckpointByNumber, who.job_row, who.checkpoint), read_checkpoint));
-        if (taken)
-            return fail(Errc::exists,
-                        std::format("checkpoint {} of job {} is another one in the catalogue", who.checkpoint, who.job_id));
-        SCKPT_TRY(database.execute(sql::kImportCheckpoint, who.checkpoint_row, who.job_row, who.checkpoint, who.created,
-                                   who.frozen_ms));
-    }
-    return number(database.query(sql::kAddImage, who.checkpoint_row, who.task, who.node));
+Result<> Catalogue::Impl::import_checkpoint(const ImageIdentity& who) {
+    SCKPT_TRY(import_job(who));
+    SCKPT_ASSIGN(const auto taken, first_row(database.query(sql::kCheckpointByNumber, who.job_row, who.checkpoint), read_checkpoint));
+    if (taken)
+        return fail(Errc::exists, std::format("checkpoint {} of job {} is another one in the catalogue", who.checkpoint, who.job_id));
+    return database.execute(sql::kImportCheckpoint, who.checkpoint_row, who.job_row, who.checkpoint, who.created, step_of(who.leader),
+                            who.images);
 }
 
-Result<bool> Catalogue::import(const Manifest& manifest, const StoredImage& image) {
-    const ImageIdentity& who = manifest.identity;
+// known: packs of the job so far; those of the image come to it.
+Result<StoredTask> Catalogue::Impl::import_image(const FoundImage& image, std::set<RowId>& known) {
+    const ImageIdentity& who = image.identity;
+    const CapturedImage row{who.task, who.node, image.stored.plain_bytes, image.user_files};
+    SCKPT_ASSIGN(const RowId id, add_image(who.checkpoint_row, row, {}));
+    SCKPT_TRY(store_image(who.job_row, id, image.stored, known));
+    if (who.task == who.leader) SCKPT_TRY(add_ended(who.checkpoint_row, who.ended));
+    return StoredTask{who.task, image.stored, who.frozen_ms};
+}
+
+Result<bool> Catalogue::Impl::may_import(const std::vector<FoundImage>& images) {
+    for (const FoundImage& image : images) {
+        SCKPT_ASSIGN(const FileUse is, use(image.stored.manifest));
+        if (is == FileUse::named || is == FileUse::garbage) return false;
+    }
+    SCKPT_ASSIGN(const auto row, first_row(database.query(sql::kCheckpoint, images.front().identity.checkpoint_row), read_checkpoint));
+    return !row;
+}
+
+Result<bool> Catalogue::import(const std::vector<FoundImage>& images) {
+    SCKPT_TRY(check_whole(images));
+    const ImageIdentity& who = images.front().identity;
     if (who.job_row <= 0 || who.checkpoint_row <= 0 || who.checkpoint == 0)
-        return fail(Errc::invalid, image.manifest + " does not say which checkpoint it is of");
+        return fail(Errc::invalid, images.front().stored.manifest + " does not say which checkpoint it is of");
     return impl_->write([&]() -> Result<bool> {
-        Database& database = impl_->database;
-        SCKPT_ASSIGN(const FileUse use, impl_->use(image.manifest));
-        if (use == FileUse::named || use == FileUse::garbage) return false;
-        SCKPT_ASSIGN(const auto id, impl_->import_rows(who));
-        if (!id) return false;
-        SCKPT_TRY(impl_->add_files(*id, manifest.user_files));
-        SCKPT_ASSIGN(const auto packs, all_rows(database.query(sql::kPacksOfJob, who.job_row), read_id));
+        SCKPT_ASSIGN(const bool may, impl_->may_import(images));
+        if (!may) return false;
+        SCKPT_TRY(impl_->import_checkpoint(who));
+        SCKPT_ASSIGN(const auto packs, all_rows(impl_->database.query(sql::kPacksOfJob, who.job_row), read_id));
         std::set<RowId> known(packs.begin(), packs.end());
-        SCKPT_TRY(impl_->store_image(who.job_row, *id, image, known));
-        SCKPT_TRY(database.execute(sql::kAddStoredBytes, who.checkpoint_row, image.plain_bytes, image.new_bytes));
-        SCKPT_ASSIGN(const auto images, number(database.query(sql::kCountImages, who.checkpoint_row)));
-        if (images != who.images) return true;
-        SCKPT_TRY(database.execute(sql::kSetCompleted, who.checkpoint_row));
-        SCKPT_TRY(impl_->set_state(who.checkpoint_row, CheckpointState::complete));
+        std::vector<StoredTask> stored;
+        for (const FoundImage& image : images) {
+            SCKPT_ASSIGN(StoredTask task, impl_->import_image(image, known));
+            stored.push_back(std::move(task));
+        }
+        SCKPT_TRY(impl_->set_stored(who.checkpoint_row, stored, who.created));
         return true;
+    });
+}
+
+Result<> Catalogue::set_unreadable(const std::vector<Store::Unreadable>& files) {
+    return impl_->write([&]() -> Result<> {
+        SCKPT_TRY(impl_->database.execute(sql::kForgetUnreadable));
+        for (const Store::Unreadable& file : files)
+            SCKPT_TRY(impl_->database.execute(sql::kAddUnreadable, file.path, job_id_in_name(file.path), file.why));
+        return {};
+    });
+}
+
+Result<std::optional<Store::Unreadable>> Catalogue::unreadable_of(std::uint32_t job_id) const {
+    const std::scoped_lock lock(impl_->mutex);
+    return first_row(impl_->database.query(sql::kUnreadableOf, job_id), [](const Statement& row) {
+        return Store::Unreadable{.path = row.get<std::string>(0), .why = row.get<std::string>(1)};
     });
 }
 

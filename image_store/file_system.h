@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// The fault seam: every file-system call of image_store/ goes through this interface. (SQLite brings its own, and its own tests of it.)
+// The fault seam: every file-system call of image_store/ goes through this interface. (SQLite's have one: image_store/faulty_database.h.)
 //   real_file_system     the kernel's, below one open directory; no name leads out of it, no symbolic link is followed
 //   MemoryFileSystem     in memory, with what a power failure would leave (image_store/memory_file_system.h)
 //   FaultyFileSystem     another one, whose N-th call fails (image_store/faulty_file_system.h)
@@ -36,9 +36,10 @@ class File {
 
 struct DirectoryEntry {
     std::string name;
-    bool directory = false;   // else a regular file; anything else in a directory is an error of list()
+    bool directory = false;
     std::uint64_t bytes = 0;
     std::int64_t modified = 0;  // Unix seconds, by the file system's clock
+    bool odd = false;           // neither a directory nor a regular file, but a link, a socket, …: never followed, and open() refuses it
 };
 
 struct Space {

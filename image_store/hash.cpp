@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// The text form of a digest.
+// Digests of texts, and the text form of digests.
 #include "image_store/hash.h"
 
 namespace sckpt {
@@ -13,6 +13,12 @@ int hex_value(char c) {
 }
 
 }  // namespace
+
+Digest digest_of(std::string_view bytes) {
+    Blake3 hash;
+    hash.update(bytes.data(), bytes.size());
+    return hash.digest();
+}
 
 std::string to_hex(const Digest& digest) {
     constexpr const char* kDigits = "0123456789abcdef";

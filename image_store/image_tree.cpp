@@ -19,6 +19,7 @@ Result<std::vector<TreeFile>> image_files(FileSystem& image) {
         for (const DirectoryEntry& entry : entries) {
             std::string name = directory.empty() ? entry.name : directory + "/" + entry.name;
             SCKPT_TRY(check_file_name(name));
+            if (entry.odd) return fail(Errc::invalid, name + " is neither a regular file nor a directory");
             if (entry.directory) directories.push_back(std::move(name));
             else files.push_back({std::move(name), entry.bytes});
         }

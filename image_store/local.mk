@@ -10,11 +10,13 @@ libimage_store_a_SOURCES = image_store/file_system.h image_store/file_system.cpp
   image_store/chunk_ranges.h image_store/chunk_ranges.cpp image_store/store.h image_store/store_put.cpp image_store/store_get.cpp image_store/store_compact.cpp image_store/store_files.cpp \
   image_store/catalogue.h image_store/catalogue.cpp image_store/catalogue_store.cpp image_store/catalogue_whole.cpp \
   image_store/catalogue_impl.h image_store/catalogue_schema.h image_store/catalogue_sql.h \
-  image_store/retention.h image_store/retention.cpp image_store/sqlite.h image_store/sqlite.cpp
+  image_store/store_id.h image_store/store_id.cpp image_store/retention.h image_store/retention.cpp image_store/sqlite.h image_store/sqlite.cpp
 libimage_store_a_CXXFLAGS = $(AM_CXXFLAGS) $(SQLITE_CFLAGS) $(BLAKE3_CFLAGS) $(ZSTD_CFLAGS)
 IMAGE_STORE_LIBS = libimage_store.a $(SQLITE_LIBS) $(BLAKE3_LIBS) $(ZSTD_LIBS)
 
-# the other two sides of the fault seam, for tests
+# the other sides of the fault seam, for tests
 check_LIBRARIES = libimage_store_testing.a
 libimage_store_testing_a_SOURCES = image_store/memory_file_system.h image_store/memory_file_system.cpp \
-  image_store/faulty_file_system.h image_store/faulty_file_system.cpp
+  image_store/faulty_file_system.h image_store/faulty_file_system.cpp \
+  image_store/faulty_database.h image_store/faulty_database.cpp
+libimage_store_testing_a_CXXFLAGS = $(AM_CXXFLAGS) $(SQLITE_CFLAGS)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // Reads manifests: the lengths at the end lead to the head, the head says what the table must be, and the whole table is checked
-// once against it. After that a chunk of the table is what it should be: within its pack, of a codec that is known, of a possible
+// once against it. The head that is hashed for the seal and the head that is parsed are found in the same way. After that a chunk of the table is what it should be: within its pack, of a codec that is known, of a possible
 // size.
 #include "image_store/manifest.h"
 
@@ -119,24 +119,43 @@ Result<Manifest> Manifest::open(std::unique_ptr<File> file) {
 
 Result<Manifest::Hashes> Manifest::hash(File& file) {
     SCKPT_ASSIGN(const std::uint64_t size, file.size());
-    if (size < wire::kManifestSeal) return fail(Errc::corrupt, "the manifest is too short");
-    const std::uint64_t body = size - wire::kManifestSeal;
-    Blake3 hasher;
+    const auto end = read_end(file);
+    if (!end && end.error().code == Errc::unsupported)
+        return fail(Errc::corrupt, end.error().text + ": it is of another version of sckpt, or damaged");
+    if (!end && end.error().code != Errc::corrupt) return std::unexpected(end.error());
+    Blake3 all, head, rest;
     std::vector<std::byte> buffer(1u << 20);
-    Hashes hashes;
-    for (std::uint64_t done = 0; done < size;) {
-        const std::uint64_t stop = done < body ? body : size;
-        const auto some = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), stop - done));
-        SCKPT_TRY(read_exactly(file, done, some));
-        hasher.update(some.data(), some.size());
-        done += some.size();
-        if (done == body) hashes.body = hasher.digest();
+    const auto add = [&](std::uint64_t from, std::uint64_t to, Blake3* part) -> Result<> {
+        for (std::uint64_t at = from; at < to;) {
+            const auto some = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), to - at));
+            SCKPT_TRY(read_exactly(file, at, some));
+            all.update(some.data(), some.size());
+            if (part != nullptr) part->update(some.data(), some.size());
+            at += some.size();
+        }
+        return {};
+    };
+    if (!end) {
+        SCKPT_TRY(add(0, size, nullptr));
+        return Hashes{{}, all.hex(), {}};
     }
-    hashes.digest = hasher.hex();
-    std::array<std::byte, wire::kManifestSeal> seal;
-    SCKPT_TRY(read_exactly(file, body, seal));
-    hashes.seal = seal_at(seal.data());
-    return hashes;
+    const std::uint64_t lengths = end->head_offset + end->head_bytes;
+    SCKPT_TRY(add(0, end->head_offset, &rest));
+    SCKPT_TRY(add(end->head_offset, lengths, &head));
+    SCKPT_TRY(add(lengths, size - wire::kManifestSeal, &rest));
+    SCKPT_TRY(add(size - wire::kManifestSeal, size, nullptr));
+    return Hashes{{head.digest(), rest.digest()}, all.hex(), end->seal};
+}
+
+Manifest Manifest::of_image() const {
+    Manifest image;
+    image.identity = identity;
+    image.needs = needs;
+    image.user_files = user_files;
+    image.files = files;
+    image.plain_bytes = plain_bytes;
+    image.chunk_size = chunk_size;
+    return image;
 }
 
 Result<> Manifest::read_chunks(std::uint64_t first, std::span<Chunk> to) const {

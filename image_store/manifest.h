@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,7 +21,7 @@
 
 namespace sckpt {
 
-inline constexpr int kManifestFormat = 2;
+inline constexpr int kManifestFormat = 3;
 inline constexpr std::size_t kMaxBlock = 256u << 10;  // plain bytes of a block, and so of a chunk, at most
 inline constexpr std::size_t kMaxPacks = 256;         // that one manifest refers to, at most
 
@@ -43,9 +44,15 @@ struct Chunk {
     Codec codec = Codec::zero;  // of the block
 };
 
+// A task that had ended when its checkpoint was made: there is no image of it.
+struct EndedTask {
+    std::string task;
+    std::int32_t wait_status = 0;  // as waitpid(2) gave it
+};
+
 struct ImageIdentity {
     std::string cluster, user, account, node;  // Slurm's ClusterName, names, and the node that it was dumped on
-    std::string task;                          // "batch", or "STEP.RANK"
+    std::string task;                          // "batch", or "KEY.RANK": of a step's task
     std::uint32_t job_id = 0, uid = 0;
     std::int64_t submit_time = 0;              // of the run, Unix seconds
     std::uint32_t restart_count = 0;           // Slurm's, of the run
@@ -56,6 +63,8 @@ struct ImageIdentity {
     std::int64_t created = 0;                  // Unix seconds
     std::int64_t interval_seconds = 0, max_restarts = 0;  // the job's settings
     std::uint32_t frozen_ms = 0;
+    std::string leader;                        // the task of this checkpoint whose manifest has `ended`
+    std::vector<EndedTask> ended;              // of this checkpoint; only in the leader's
 };
 
 struct ImageNeeds {  // what a restore needs
@@ -79,17 +88,20 @@ struct PackUse {
 
 class Manifest {
    public:
-    // Reads head and trailer, and checks that names, numbers and table fit together. The seal is not verified here: `body` and `seal` are
-    // what SealKeys::verify wants, and nobody uses a manifest before it has. Errc::corrupt, Errc::unsupported (format of the future).
+    // Reads head and trailer, and checks that names, numbers and table fit together. The seal is not verified here: hash() tells what
+    // SealKeys::verify wants, and nobody uses a manifest before it has. Errc::corrupt, Errc::unsupported (another format).
     static Result<Manifest> open(std::unique_ptr<File> file);
-    // Reads the whole file once: its body's digest, the digest that the catalogue has (of all bytes, hex), and the seal at its end. Nothing
-    // of it is parsed: this is what decides whether open() may be.
+    // Reads the whole file: the digest that the catalogue has (of all bytes, hex), the seal, and what that is over. It reads where the head lies
+    // and no more of it: this is what decides whether open() may be. Where no head can lie there is no seal, which then does not verify.
+    // Errc::corrupt for another format: the number may be what is damaged.
     struct Hashes {
-        Digest body{};
+        ManifestParts parts;
         std::string digest;
         Seal seal;
     };
     static Result<Hashes> hash(File& file);
+    // All that the head says of the image itself: without the packs that it lies in.
+    Manifest of_image() const;
 
     ImageIdentity identity;
     ImageNeeds needs;
@@ -107,6 +119,9 @@ class Manifest {
    private:
     std::unique_ptr<File> file_;
 };
+
+// Asks who has the key for a seal: shows the head as it is written, and the digest of the rest.
+using SealFn = std::function<Result<Seal>(std::string_view head, const Digest& rest)>;
 
 // The head by itself, JSON (doc/image-format.md): everything above but the table and the seal.
 std::string head_text(const Manifest& manifest);

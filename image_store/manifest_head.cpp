@@ -58,6 +58,7 @@ class Members {
     void join(const Members& other) {
         if (problem_.empty()) problem_ = other.problem_;
     }
+    bool has(const char* name) const { return object_.is_object() && object_.contains(name); }
     void wrong(const char* name) {
         if (problem_.empty()) problem_ = std::format("the manifest's head: \"{}\" is missing or wrong", name);
     }
@@ -113,6 +114,12 @@ void visit_identity(Visitor& v, T& id) {
     v.take("interval_seconds", id.interval_seconds);
     v.take("max_restarts", id.max_restarts);
     v.take("frozen_ms", id.frozen_ms);
+}
+
+template <class Visitor, class T>
+void visit_ended(Visitor& v, T& ended) {
+    v.take("task", ended.task);
+    v.take("wait_status", ended.wait_status);
 }
 
 template <class Visitor, class T>
@@ -215,13 +222,26 @@ void read_each(Members& root, const char* name, std::vector<T>& to, F visit) {
     });
 }
 
+// Manifests of before a checkpoint could have several images say nothing of it: such an image is its own leader.
+void read_leader(Members& identity, ImageIdentity& id) {
+    if (!identity.has("leader")) {
+        id.leader = id.task;
+        return;
+    }
+    identity.take("leader", id.leader);
+    read_each(identity, "ended", id.ended, SCKPT_VISIT(visit_ended));
+}
+
 }  // namespace
 
 std::string head_text(const Manifest& manifest) {
+    Json identity = written(SCKPT_VISIT(visit_identity), manifest.identity);
+    identity["leader"] = bytes_to_text(manifest.identity.leader);
+    identity["ended"] = written_each(SCKPT_VISIT(visit_ended), manifest.identity.ended);
     Json needs = written(SCKPT_VISIT(visit_needs), manifest.needs);
     needs["cpu_flags"] = manifest.needs.cpu_flags;
     const Json root = {{"format", kManifestFormat},
-                       {"identity", written(SCKPT_VISIT(visit_identity), manifest.identity)},
+                       {"identity", std::move(identity)},
                        {"needs", std::move(needs)},
                        {"user_files", written_each(SCKPT_VISIT(visit_user_file), manifest.user_files)},
                        {"files", written_each(SCKPT_VISIT(visit_file), manifest.files)},
@@ -245,7 +265,10 @@ Result<Manifest> parse_head(std::string_view text) {
     SCKPT_TRY(check_format(root));
     Manifest manifest;
     Members members(root);
-    members.inside("identity", [&](Members& m) { visit_identity(m, manifest.identity); });
+    members.inside("identity", [&](Members& m) {
+        visit_identity(m, manifest.identity);
+        read_leader(m, manifest.identity);
+    });
     members.inside("needs", [&](Members& m) {
         visit_needs(m, manifest.needs);
         m.each("cpu_flags", [&](const Json& flag) {

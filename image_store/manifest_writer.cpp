@@ -12,8 +12,13 @@
 namespace sckpt {
 
 Result<> ManifestWriter::write(std::span<const std::byte> bytes) {
-    hash_.update(bytes.data(), bytes.size());
+    all_.update(bytes.data(), bytes.size());
     return out_.append(bytes);
+}
+
+Result<> ManifestWriter::write_beside_head(std::span<const std::byte> bytes) {
+    rest_.update(bytes.data(), bytes.size());
+    return write(bytes);
 }
 
 Result<> ManifestWriter::write_header() {
@@ -21,7 +26,7 @@ Result<> ManifestWriter::write_header() {
     wire::put_text(header.data(), wire::kManifestMagic);
     wire::put(header.data() + 8, static_cast<std::uint32_t>(kManifestFormat));
     wire::put(header.data() + 12, static_cast<std::uint32_t>(wire::kRecordBytes));
-    return write(header);
+    return write_beside_head(header);
 }
 
 std::optional<std::uint16_t> ManifestWriter::pack_number(const std::string& path, std::uint64_t bytes) {
@@ -42,7 +47,7 @@ Result<> ManifestWriter::add(const Chunk& chunk) {
     std::array<std::byte, wire::kRecordBytes> record;
     wire::put_chunk(record.data(), chunk);
     ++records_;
-    return write(record);
+    return write_beside_head(record);
 }
 
 Result<> ManifestWriter::read_chunks(std::uint64_t first, std::span<Chunk> to) const {
@@ -57,7 +62,7 @@ Result<> ManifestWriter::read_chunks(std::uint64_t first, std::span<Chunk> to) c
     return {};
 }
 
-Result<std::string> ManifestWriter::finish(Manifest head, const std::function<Result<Seal>(const Digest&)>& seal) {
+Result<std::string> ManifestWriter::finish(Manifest head, const SealFn& seal) {
     if (records_ == 0) SCKPT_TRY(write_header());
     head.chunk_count = records_;
     for (PackUse& pack : packs_)
@@ -71,15 +76,15 @@ Result<std::string> ManifestWriter::finish(Manifest head, const std::function<Re
     wire::put(lengths.data() + 8, static_cast<std::uint64_t>(text.size()));
     wire::put(lengths.data() + 16, records_);
     wire::put_text(lengths.data() + 24, wire::kManifestEndMagic);
-    SCKPT_TRY(write(lengths));
-    SCKPT_ASSIGN(const Seal sealed, seal(hash_.digest()));
+    SCKPT_TRY(write_beside_head(lengths));
+    SCKPT_ASSIGN(const Seal sealed, seal(text, rest_.digest()));
     if (sealed.key_id.size() != 8) return fail(Errc::internal, "the seal's key has no proper name");
     std::array<std::byte, wire::kManifestSeal> end;
     wire::put_text(end.data(), sealed.key_id);
     std::ranges::copy(std::as_bytes(std::span(sealed.value)), end.begin() + 8);
     SCKPT_TRY(write(end));
     SCKPT_TRY(out_.sync());
-    return hash_.hex();
+    return all_.hex();
 }
 
 }  // namespace sckpt

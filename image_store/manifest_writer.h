@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,14 +31,15 @@ class ManifestWriter {
 
     // `head` says all but packs and chunk_count, which are known here. Durable when it returns; answers the digest of the whole
     // file.
-    Result<std::string> finish(Manifest head, const std::function<Result<Seal>(const Digest&)>& seal);
+    Result<std::string> finish(Manifest head, const SealFn& seal);
     std::uint64_t bytes() const { return out_.size(); }
 
    private:
     Result<> write(std::span<const std::byte> bytes);
+    Result<> write_beside_head(std::span<const std::byte> bytes);
     Result<> write_header();
     Appender out_;
-    Blake3 hash_;
+    Blake3 all_, rest_;  // of everything; of everything but the head
     std::uint64_t records_ = 0;
     std::vector<PackUse> packs_;
     std::unordered_map<std::string, std::uint16_t> numbers_;

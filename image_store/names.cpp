@@ -65,4 +65,9 @@ std::string_view asked_name(std::string_view path) {
     return path;
 }
 
+std::string_view step_of(std::string_view task) {
+    const std::size_t dot = task.rfind('.');
+    return dot == std::string_view::npos ? std::string_view() : task.substr(0, dot);
+}
+
 }  // namespace sckpt

@@ -224,10 +224,9 @@ Result<std::vector<DirectoryEntry>> RealFileSystem::list(const std::string& path
             if (errno == ENOENT) continue;  // removed since
             return fail_errno("stat " + name);
         }
-        if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-            return fail(Errc::invalid, std::format("{}/{} is neither a regular file nor a directory", path, name));
-        const bool directory = S_ISDIR(st.st_mode);
-        entries.push_back({name, directory, directory ? 0 : static_cast<std::uint64_t>(st.st_size), st.st_mtim.tv_sec});
+        const bool directory = S_ISDIR(st.st_mode), regular = S_ISREG(st.st_mode);
+        entries.push_back(
+            {name, directory, regular ? static_cast<std::uint64_t>(st.st_size) : 0, st.st_mtim.tv_sec, !directory && !regular});
     }
     std::ranges::sort(entries, {}, &DirectoryEntry::name);
     return entries;

@@ -20,6 +20,7 @@ namespace {
 // Of a live job: what is said about them stays to be read, but a job whose every attempt fails does not fill the catalogue.
 constexpr std::int64_t kFailuresKept = 10;
 
+bool counts(const KeptCheckpoint& kept) { return kept.row.state == CheckpointState::complete && !kept.row.passed; }
 bool is_live(const KeptCheckpoint& kept) { return kept.job.outcome == JobOutcome::live; }
 
 // As Catalogue::remove_checkpoint has it.
@@ -45,16 +46,18 @@ class Planner {
    public:
     Planner(const std::vector<KeptCheckpoint>& kept, const RetentionRules& rules, std::int64_t now) : rules_(rules), now_(now) {
         for (const KeptCheckpoint& each : kept) sorted_.push_back(&each);
-        std::ranges::sort(sorted_, {}, [](const KeptCheckpoint* each) { return std::tuple(each->row.job, each->row.number); });
+        std::ranges::sort(sorted_, {}, [](const KeptCheckpoint* each) { return std::tie(each->row.job, each->row.step, each->row.number); });
     }
 
     RetentionPlan plan() {
         measure();
         left_ = plan_;
-        for (auto job = sorted_.begin(); job != sorted_.end();) {
-            const auto end = std::find_if(job, sorted_.end(), [&](const auto* each) { return each->row.job != (*job)->row.job; });
-            plan_job({job, end});
-            job = end;
+        for (auto first = sorted_.begin(); first != sorted_.end();) {
+            const auto end = std::find_if(first, sorted_.end(), [&](const auto* each) {
+                return each->row.job != (*first)->row.job || each->row.step != (*first)->row.step;
+            });
+            plan_job({first, end});
+            first = end;
         }
         plan_space();
         return std::move(plan_);
@@ -64,7 +67,7 @@ class Planner {
     using Rows = std::vector<const KeptCheckpoint*>;
 
     void measure();
-    void plan_job(const Rows& rows);
+    void plan_job(const Rows& rows);  // those of the whole job, or of one of its steps: they do not count for each other
     std::string why_by_time(const KeptCheckpoint& kept) const;
     std::string why_by_number(const KeptCheckpoint& kept, std::int64_t complete_after, std::int64_t failed_after) const;
     void plan_space();
@@ -76,7 +79,7 @@ class Planner {
 
     const RetentionRules& rules_;
     const std::int64_t now_;
-    Rows sorted_;      // by job and number
+    Rows sorted_;      // by job, step and number
     Rows candidates_;  // for limits of space: that may go, and no rule of time or number takes
     std::unordered_set<RowId> gone_;
     RetentionPlan plan_;
@@ -103,14 +106,14 @@ void Planner::remove(const KeptCheckpoint& kept, std::string why) {
 void Planner::plan_job(const Rows& rows) {
     std::int64_t complete = 0, failed = 0;  // of this one and those after it
     for (const KeptCheckpoint* each : rows) {
-        complete += each->row.state == CheckpointState::complete;
+        complete += counts(*each);
         failed += each->row.state == CheckpointState::failed;
     }
     for (const KeptCheckpoint* each : rows) {
-        complete -= each->row.state == CheckpointState::complete;
+        complete -= counts(*each);
         failed -= each->row.state == CheckpointState::failed;
         if (!may_go(*each)) continue;
-        std::string why = why_by_time(*each);
+        std::string why = each->row.passed ? each->row.reason : why_by_time(*each);
         if (why.empty() && is_live(*each)) why = why_by_number(*each, complete, failed);
         if (why.empty()) candidates_.push_back(each);
         else remove(*each, std::move(why));

@@ -19,7 +19,7 @@
 namespace sckpt {
 namespace {
 
-constexpr std::string_view kPurpose = "sckpt manifest 2";  // a seal of this format is one of no other
+constexpr std::string_view kPurpose = "sckpt manifest 3";  // a seal of this format is one of no other
 constexpr std::size_t kIdDigits = 8;
 constexpr std::size_t kFileLimit = 64u << 10;
 constexpr std::string_view kNewFile =
@@ -63,10 +63,11 @@ Result<std::string> read_key_file(const std::string& path) {
     return read_all(fd.get(), path, kFileLimit);
 }
 
-Digest keyed_hash(const Digest& key, const Digest& body) {
+Digest keyed_hash(const Digest& key, const ManifestParts& parts) {
     Blake3 hash(key);
     hash.update(kPurpose.data(), kPurpose.size());
-    hash.update(body.data(), body.size());
+    hash.update(parts.head.data(), parts.head.size());
+    hash.update(parts.rest.data(), parts.rest.size());
     return hash.digest();
 }
 
@@ -132,15 +133,15 @@ Result<SealKeys> SealKeys::parse(std::string_view text) {
     return keys;
 }
 
-Seal SealKeys::seal(const Digest& body) const { return {keys_.front().id, keyed_hash(keys_.front().bytes, body)}; }
+Seal SealKeys::seal(const ManifestParts& parts) const { return {keys_.front().id, keyed_hash(keys_.front().bytes, parts)}; }
 
-Result<> SealKeys::verify(const Digest& body, const Seal& seal) const {
+Result<> SealKeys::verify(const ManifestParts& parts, const Seal& seal) const {
     if (!is_id(seal.key_id)) return fail(Errc::corrupt, "it has no seal: it was changed, or never finished");
     const auto key = std::ranges::find(keys_, seal.key_id, &Key::id);
     if (key == keys_.end())
         return fail(Errc::unsupported,
                     std::format("it is sealed under key {}, which the key file of this node does not have", seal.key_id));
-    if (same(keyed_hash(key->bytes, body), seal.value)) return {};
+    if (same(keyed_hash(key->bytes, parts), seal.value)) return {};
     return fail(Errc::corrupt, "its seal does not match: it was changed, or made by someone without the key");
 }
 

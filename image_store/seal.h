@@ -19,6 +19,7 @@
 namespace sckpt {
 
 using Digest = std::array<std::uint8_t, 32>;
+Digest digest_of(std::string_view bytes);  // BLAKE3
 std::string to_hex(const Digest& digest);
 Result<Digest> digest_from_hex(std::string_view text);
 
@@ -27,15 +28,21 @@ struct Seal {
     Digest value{};
 };
 
+// What a seal is over: two digests, so that who seals can have seen the head without having the table.
+struct ManifestParts {
+    Digest head{};  // BLAKE3 of the head
+    Digest rest{};  // BLAKE3 of everything else before the seal: header, table and lengths
+};
+
 class SealKeys {
    public:
     // Refused unless it is a regular file of root's (of the caller's, in tests) that nobody else may read or write.
     static Result<SealKeys> load(const std::string& path);
     static Result<SealKeys> parse(std::string_view text);  // the work of load()
 
-    // body: BLAKE3 of everything in the manifest before its seal. The seal is keyed BLAKE3 of "sckpt manifest 2" and the body's digest.
-    Seal seal(const Digest& body) const;
-    Result<> verify(const Digest& body, const Seal& seal) const;  // Errc::corrupt; Errc::unsupported for a key that is not here
+    // The seal is keyed BLAKE3 of "sckpt manifest 3" and the two digests.
+    Seal seal(const ManifestParts& parts) const;
+    Result<> verify(const ManifestParts& parts, const Seal& seal) const;  // Errc::corrupt; Errc::unsupported for a key that is not here
 
    private:
     struct Key {

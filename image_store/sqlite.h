@@ -70,7 +70,7 @@ class Database {
     // A file that carries another application's id, or none and yet has tables, is refused and left alone.
     static Result<Database> open(const std::string& path, std::int32_t application_id);
 
-    // Errc::corrupt when the file's structure is damaged. Reads all of it.
+    // Errc::corrupt when the file's structure is damaged; Errc::io when it cannot be read, which says nothing about that. Reads all of it.
     Result<> check();
 
     // A statement with its parameters ?1, ?2, … bound to numbers or text; the text is copied.
@@ -105,6 +105,7 @@ class Database {
     };
     explicit Database(sqlite3* handle) : handle_(handle), cache_(std::make_unique<StatementCache>()) {}
     Result<> configure();
+    Result<> read_all();
     Result<> claim(std::int32_t application_id);
     Result<Statement> prepare(const char* sql, StatementCache* cache);
     Result<> finish(Statement& statement);

@@ -36,7 +36,7 @@ struct PutRequest {
     PageRuns pages;                  // chunks are cut where an address crosses a multiple of the chunk size: memory that did not change makes
                                      // the same chunks again, wherever in its file it lies
     const Manifest* base = nullptr;  // a complete image of the same job, verified: chunks it has are referred to, not written
-    std::function<Result<Seal>(const Digest& body)> seal;  // asks who has the key
+    SealFn seal;
 };
 
 struct StoredImage {
@@ -68,21 +68,34 @@ class Store {
     // Moves the chunks that these images use of the packs `rewrite` into one new pack, and writes a new manifest for each image. Nothing is
     // removed: old and new are both whole, and the catalogue changes over in one transaction. Answers in the order of `images`.
     Result<std::vector<StoredImage>> compact(const std::vector<const Manifest*>& images, const std::vector<std::string>& rewrite,
-                                             const std::function<Result<Seal>(const Digest&)>& seal, const WorkOptions& options) const;
+                                             const SealFn& seal, const WorkOptions& options) const;
 
-    // Removes files, in this order, and directories that became empty; what is not there is success. Durable when it returns.
-    Result<> remove(const std::vector<std::string>& paths) const;
+    // Removes files, in this order, and directories that became empty; what is not there is success. Durable when it returns. One that
+    // cannot be removed, for good and with its directory if that is empty, is answered, and holds up no other: tried again, it does no harm.
+    // An error: nothing was done.
+    struct Unremoved {
+        std::string path, why;
+    };
+    Result<std::vector<Unremoved>> remove(const std::vector<std::string>& paths) const;
 
     // Puts files aside below quarantine/, durably.
     Result<> quarantine(const std::vector<std::string>& paths) const;
 
-    // Every pack and manifest but those of quarantine/: paths, sizes, times. What has no name of the store's kind is left out.
+    // Every pack and manifest but those of quarantine/: paths, sizes, times. What has no name of the store's kind, or is no regular file, is
+    // left out. A directory that cannot be read is told, and the rest is listed; only the topmost one must be readable.
     struct Listed {
         std::string path;
         std::uint64_t bytes = 0;
         std::int64_t modified = 0;
     };
-    Result<std::vector<Listed>> list() const;
+    struct Unreadable {
+        std::string path, why;
+    };
+    struct Listing {
+        std::vector<Listed> files;
+        std::vector<Unreadable> unreadable;
+    };
+    Result<Listing> list() const;
 
    private:
     FileSystem& files_;

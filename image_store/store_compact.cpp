@@ -40,7 +40,7 @@ class Compaction {
         return {};
     }
 
-    Result<std::vector<StoredImage>> finish(const std::function<Result<Seal>(const Digest&)>& seal) {
+    Result<std::vector<StoredImage>> finish(const SealFn& seal) {
         std::uint64_t pack_bytes = 0;
         if (pack_) {
             std::vector<const ManifestWriter*> tables;
@@ -50,7 +50,7 @@ class Compaction {
         std::vector<StoredImage> stored;
         for (Rewritten& image : images_) {
             image.writer.set_pack_bytes(pack_path_, pack_bytes);
-            SCKPT_ASSIGN(const std::string digest, image.writer.finish(head_of(*image.old), seal));
+            SCKPT_ASSIGN(const std::string digest, image.writer.finish(image.old->of_image(), seal));
             const std::uint64_t shared = stored.empty() ? pack_bytes : 0;  // counted as written for the first of them
             stored.push_back({image.path, digest, image.old->plain_bytes, shared + image.writer.bytes(), image.writer.packs()});
         }
@@ -67,17 +67,6 @@ class Compaction {
 
     static std::string name_of(const Manifest& image) {
         return std::format("ckpt-{}-{}", image.identity.checkpoint, image.identity.task);
-    }
-
-    static Manifest head_of(const Manifest& old) {
-        Manifest head;
-        head.identity = old.identity;
-        head.needs = old.needs;
-        head.user_files = old.user_files;
-        head.files = old.files;
-        head.plain_bytes = old.plain_bytes;
-        head.chunk_size = old.chunk_size;
-        return head;
     }
 
     // Makes the chunk say where it is from now on.
@@ -136,7 +125,7 @@ Result<> verify_stored(const Store& store, FileSystem& files, const std::string&
 
 Result<std::vector<StoredImage>> Store::compact(const std::vector<const Manifest*>& images,
                                                 const std::vector<std::string>& rewrite,
-                                                const std::function<Result<Seal>(const Digest&)>& seal,
+                                                const SealFn& seal,
                                                 const WorkOptions& options) const {
     if (rewrite.empty()) return fail(Errc::invalid, "no pack is named that is to be rewritten");
     Compaction compaction(files_, rewrite, options);

@@ -3,6 +3,7 @@
 // The store's files as names: listing, removing, putting aside. Other nodes work there at the same moment: a directory may get a
 // file just when it is to be removed, and what was listed may be gone.
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "image_store/names.h"
@@ -24,9 +25,8 @@ Result<> check_store_paths(const std::vector<std::string>& paths) {
     return {};
 }
 
-Result<> sync_all(FileSystem& files, Directories& directories) {
+Result<> sync_all(FileSystem& files, const Directories& directories) {
     for (const std::string& directory : directories) SCKPT_TRY(unless_missing(files.sync_directory(directory)));
-    directories.clear();
     return {};
 }
 
@@ -48,41 +48,75 @@ Result<> remove_empty(FileSystem& files, const std::vector<std::string>& paths) 
     return {};
 }
 
+// Files that go one after another, and what became of those that do not.
+class Removal {
+   public:
+    explicit Removal(FileSystem& files) : files_(files) {}
+
+    void remove(const std::string& path) {
+        const bool is_manifest = path.ends_with(kManifestSuffix);
+        // A manifest that came back after a power failure should find its packs: they go when it is gone for good.
+        if (manifest_went_ && !is_manifest) sync();
+        manifest_went_ = is_manifest;
+        if (auto gone = unless_missing(files_.remove(path)); !gone) return failed(path, gone.error());
+        unsynced_[directory_of(path)].push_back(path);  // also when it was gone: who removed it may not have come to this
+    }
+
+    std::vector<Store::Unremoved> finish() {
+        sync();
+        for (const auto& [directory, path] : directories_)
+            if (auto empty = remove_empty(files_, directory); !empty) failed(path, empty.error());
+        return std::move(unremoved_);
+    }
+
+   private:
+    void sync() {
+        for (auto& [directory, paths] : unsynced_) {
+            const auto synced = unless_missing(files_.sync_directory(directory));
+            if (synced) directories_[directory] = paths.back();
+            else for (const std::string& path : paths) failed(path, synced.error());
+        }
+        unsynced_.clear();
+    }
+    void failed(const std::string& path, const Error& error) { unremoved_.push_back({path, error.text}); }
+
+    FileSystem& files_;
+    bool manifest_went_ = false;
+    std::map<std::string, std::vector<std::string>> unsynced_;  // by their directory
+    std::map<std::string, std::string> directories_;            // with the file of each that is answered for it
+    std::vector<Store::Unremoved> unremoved_;
+};
+
 // Only what has a name that the store gives: lost+found, snapshots and what NFS leaves of removed files are not ours.
 bool may_be_ours(const DirectoryEntry& entry) {
-    if (!check_store_path(entry.name) || entry.name.starts_with('.')) return false;
+    if (entry.odd || !check_store_path(entry.name) || entry.name.starts_with('.')) return false;
     return entry.directory || entry.name.ends_with(kPackSuffix) || entry.name.ends_with(kManifestSuffix);
 }
 
-Result<> list_into(FileSystem& files, const std::string& directory, std::vector<Store::Listed>& listed) {
+Result<> list_into(FileSystem& files, const std::string& directory, Store::Listing& listing) {
     const auto entries = files.list(directory);
     if (!entries && entries.error().code == Errc::not_found) return {};  // removed since its name was read
-    if (!entries) return std::unexpected(entries.error());
+    if (!entries && directory.empty()) return std::unexpected(entries.error());
+    if (!entries) {
+        listing.unreadable.push_back({directory, entries.error().text});
+        return {};
+    }
     for (const DirectoryEntry& entry : *entries) {
         const std::string path = directory.empty() ? entry.name : directory + "/" + entry.name;
         if (!may_be_ours(entry) || path == kQuarantine || path == kBackups) continue;
-        if (entry.directory) SCKPT_TRY(list_into(files, path, listed));
-        else listed.push_back({path, entry.bytes, entry.modified});
+        if (entry.directory) SCKPT_TRY(list_into(files, path, listing));
+        else listing.files.push_back({path, entry.bytes, entry.modified});
     }
     return {};
 }
 
 }  // namespace
 
-Result<> Store::remove(const std::vector<std::string>& paths) const {
+Result<std::vector<Store::Unremoved>> Store::remove(const std::vector<std::string>& paths) const {
     SCKPT_TRY(check_store_paths(paths));
-    Directories unsynced;
-    bool manifest_went = false;
-    for (const std::string& path : paths) {
-        const bool is_manifest = path.ends_with(kManifestSuffix);
-        // A manifest that came back after a power failure must find its packs: they go when it is gone for good.
-        if (manifest_went && !is_manifest) SCKPT_TRY(sync_all(files_, unsynced));
-        manifest_went = is_manifest;
-        SCKPT_TRY(unless_missing(files_.remove(path)));
-        unsynced.insert(directory_of(path));  // also when it was gone: who removed it may not have come to this
-    }
-    SCKPT_TRY(sync_all(files_, unsynced));
-    return remove_empty(files_, paths);
+    Removal removal(files_);
+    for (const std::string& path : paths) removal.remove(path);
+    return removal.finish();
 }
 
 Result<> Store::quarantine(const std::vector<std::string>& paths) const {
@@ -98,11 +132,11 @@ Result<> Store::quarantine(const std::vector<std::string>& paths) const {
     return remove_empty(files_, paths);
 }
 
-Result<std::vector<Store::Listed>> Store::list() const {
-    std::vector<Listed> listed;
-    SCKPT_TRY(list_into(files_, "", listed));
-    std::ranges::sort(listed, {}, &Listed::path);
-    return listed;
+Result<Store::Listing> Store::list() const {
+    Listing listing;
+    SCKPT_TRY(list_into(files_, "", listing));
+    std::ranges::sort(listing.files, {}, &Listed::path);
+    return listing;
 }
 
 }  // namespace sckpt
