@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <sys/types.h>
@@ -34,12 +35,24 @@ struct BackendProbe {
     std::vector<std::string> notes;  // "dumps run as the job's user: no CAP_SYS_RESOURCE", "no dirty tracking", …
 };
 
+// How long a tree that is held frozen may wait past the deadline of its dump.
+inline constexpr std::chrono::seconds kFrozenGrace{60};
+
 struct DumpRequest {
     pid_t root = 0;               // in sckptd's PID namespace; leader of its session
     pid_t supervisor = 0;         // sckpt-run, in the same cgroup and not part of the tree
     uid_t uid = 0;                // the job's user: every process of the tree must be of this user
     std::string directory;        // exists, empty, root only; the image goes here
     std::chrono::milliseconds deadline{};
+    // Of other tasks that Slurm tracks by the same cgroup: their supervisors, and the roots of their trees. These, all below them, and the PID
+    // namespace that a restored root lives in, are no strays of this tree.
+    std::vector<pid_t> siblings;
+    // Children of the supervisor that work for the tree outside of it (srun): the files that they have open for writing are rolled back with the tree's.
+    std::vector<pid_t> helpers;
+    // Called in dump()'s thread once the image is written and the tree is still frozen; the tree stays so until it returns. An error gives the
+    // dump up. If this process dies meanwhile, or this does not return for kFrozenGrace after the deadline (which is for what comes before), the dump
+    // has failed and the tree goes on; `holds` tells whether it is still held. Not set: the tree goes on at once.
+    std::function<Result<>(const std::vector<UserFile>& files, std::uint64_t bytes, const std::function<bool()>& holds)> frozen;
 };
 struct DumpReport {
     std::vector<UserFile> files;
@@ -62,7 +75,8 @@ class Backend {
     virtual BackendProbe probe() = 0;
     virtual Result<DumpReport> dump(const DumpRequest& request) = 0;
     // Returns when the tree runs again: its init process has sent Status::restored. Errc tells the policy what to do:
-    // corrupt = this image, invalid = the user's files do not fit it any more, unsupported or unavailable = this node, timeout, io = unclear.
+    // corrupt = this backend cannot read it, invalid = the user's files do not fit it any more, unsupported or unavailable = this node,
+    // timeout, io = unclear. The bytes were verified before, so nothing of this is held against the stored image.
     virtual Result<> restore(const RestoreRequest& request) = 0;
     // Frees what the backend keeps outside the image directory (nothing, for CRIU), then removes the directory.
     virtual Result<> destroy(const std::string& directory) = 0;

@@ -6,7 +6,8 @@ libbackend_a_SOURCES = backend/backend.h backend/criu/criu_backend.cpp backend/c
   backend/criu/user_files.h backend/criu/user_files.cpp backend/criu/credentials.h backend/criu/credentials.cpp \
   backend/criu/namespaces.h backend/criu/namespaces.cpp backend/criu/tree_check.h backend/criu/tree_check.cpp \
   backend/criu/descriptor_check.h backend/criu/descriptor_check.cpp \
-  backend/criu/varint.h backend/criu/page_runs.h backend/criu/page_runs.cpp backend/criu/task_files.h backend/criu/task_files.cpp backend/criu/child.h backend/criu/child.cpp
+  backend/criu/varint.h backend/criu/page_runs.h backend/criu/page_runs.cpp backend/criu/task_files.h backend/criu/task_files.cpp backend/criu/child.h backend/criu/child.cpp \
+  backend/criu/barrier.h backend/criu/barrier.cpp
 
 sckptlibexec_PROGRAMS += sckpt-criu sckpt-criu-hook
 sckpt_criu_SOURCES = backend/criu/driver.cpp backend/criu/criu_process.cpp backend/criu/dump.cpp backend/criu/restore.cpp \

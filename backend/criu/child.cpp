@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "backend/criu/child.h"
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <format>
+#include <vector>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -25,24 +27,11 @@ namespace {
     ::_exit(write_all(pipe.get(), message) ? 1 : 2);
 }
 
-// Waits for something to read, or an end. Milliseconds for poll(2), which cannot count far.
-Result<> wait_readable(int fd, Deadline deadline) {
-    using namespace std::chrono;
-    for (;;) {
-        const auto left = deadline - steady_clock::now();
-        if (left <= 0s) return fail(Errc::timeout, "a process did not answer in time");
-        pollfd item{fd, POLLIN, 0};
-        const int n = ::poll(&item, 1, static_cast<int>(ceil<milliseconds>(std::min<steady_clock::duration>(left, 1h)).count()));
-        if (n > 0) return {};
-        if (n < 0 && errno != EINTR) return fail_errno("wait for a process");
-    }
-}
-
 Result<std::string> read_to_end(int fd, Deadline deadline) {
     std::string bytes;
     std::array<char, 4096> buffer;
     for (;;) {
-        SCKPT_TRY(wait_readable(fd, deadline));
+        SCKPT_TRY(wait_readable({fd}, deadline));
         const ssize_t n = ::read(fd, buffer.data(), buffer.size());
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return fail_errno("read a child's answer");
@@ -59,6 +48,21 @@ int reap(pid_t child) {
 }
 
 }  // namespace
+
+// Milliseconds for poll(2), which cannot count far.
+Result<std::size_t> wait_readable(std::initializer_list<int> fds, Deadline deadline) {
+    using namespace std::chrono;
+    std::vector<pollfd> items;
+    for (const int fd : fds) items.push_back({fd, POLLIN, 0});
+    for (;;) {
+        const auto left = deadline - steady_clock::now();
+        if (left <= 0s) return fail(Errc::timeout, "a process did not answer in time");
+        const int n = ::poll(items.data(), items.size(), static_cast<int>(ceil<milliseconds>(std::min<steady_clock::duration>(left, 1h)).count()));
+        if (n < 0 && errno != EINTR) return fail_errno("wait for a process");
+        const auto ready = std::ranges::find_if(items, [](const pollfd& item) { return item.revents != 0; });
+        if (n > 0) return static_cast<std::size_t>(ready - items.begin());
+    }
+}
 
 Result<pid_t> start_child(const ChildBody& body, Deadline deadline) {
     std::array<int, 2> ends{};
@@ -88,7 +92,7 @@ Result<> in_child(const std::function<Result<>()>& body) {
 
 Result<ExitStatus> wait_until(pid_t child, Deadline deadline) {
     SCKPT_ASSIGN(const UniqueFd pidfd, open_pidfd(child));
-    SCKPT_TRY(wait_readable(pidfd.get(), deadline));
+    SCKPT_TRY(wait_readable({pidfd.get()}, deadline));
     return ExitStatus{reap(child)};
 }
 

@@ -5,7 +5,9 @@
 
 #include <sys/types.h>
 #include <chrono>
+#include <cstddef>
 #include <functional>
+#include <initializer_list>
 
 #include "common/fd.h"
 #include "common/process.h"
@@ -25,6 +27,9 @@ Result<> in_child(const std::function<Result<>()>& body);
 // Waits for a child's end. Errc::timeout: it still runs.
 Result<ExitStatus> wait_until(pid_t child, Deadline deadline);
 void kill_and_reap(pid_t child);
+
+// Waits until one of the descriptors has something to read, or has reached its end; its place in the list. Errc::timeout.
+Result<std::size_t> wait_readable(std::initializer_list<int> fds, Deadline deadline);
 
 Result<UniqueFd> open_pidfd(pid_t pid);
 

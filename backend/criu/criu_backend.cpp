@@ -7,9 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <format>
+#include <functional>
+#include <optional>
+#include <tuple>
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "backend/criu/driver.h"
@@ -27,9 +31,8 @@ constexpr const char* kDriver = SCKPT_LIBEXECDIR "/sckpt-criu";
 constexpr milliseconds kProbeDeadline = 60s;
 constexpr std::size_t kAnswerLimit = 64u << 20;
 
-// Until the writer closes: nothing but the driver holds the other end.
-Result<std::string> read_answer(int fd, milliseconds deadline) {
-    const auto end = steady_clock::now() + deadline;
+// The bytes that come until `last` does, or until the writer closes: nothing but the driver holds the other end.
+Result<std::string> read_answer(int fd, steady_clock::time_point end, std::optional<char> last = std::nullopt) {
     std::string bytes;
     std::array<char, 65536> buffer;
     while (bytes.size() < kAnswerLimit) {
@@ -43,6 +46,7 @@ Result<std::string> read_answer(int fd, milliseconds deadline) {
         if (got < 0) return fail_errno("read the answer of sckpt-criu");
         if (got == 0) return bytes;
         bytes.append(buffer.data(), static_cast<std::size_t>(got));
+        if (last && bytes.back() == *last) return bytes;
     }
     return fail(Errc::internal, "sckpt-criu answers without end");
 }
@@ -63,8 +67,12 @@ Result<json> parse_answer(const std::string& text, const ExitStatus& end) {
     return fail(errc_named(*error), text_to_bytes(*why));
 }
 
+// What is to be done while the driver runs; answers when the driver has to have ended.
+using Conversation = std::function<Result<steady_clock::time_point>(steady_clock::time_point patience)>;
+
 // Runs the driver to its end. On its own deadline it answers by itself; only a driver that hangs is killed.
-Result<json> call_driver(std::vector<std::string> arguments, std::vector<std::pair<int, int>> descriptors, milliseconds deadline) {
+Result<json> call_driver(std::vector<std::string> arguments, std::vector<std::pair<int, int>> descriptors, milliseconds deadline,
+                         const Conversation& converse = {}) {
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno("make a pipe");
     const UniqueFd in(ends[0]);
@@ -75,10 +83,29 @@ Result<json> call_driver(std::vector<std::string> arguments, std::vector<std::pa
         ChildProcess driver,
         ChildProcess::spawn({std::move(arguments), {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, std::move(descriptors)}));
     out.reset();
-    const auto patience = deadline + duration_cast<milliseconds>(criu::kDriverGrace);
+    auto patience = steady_clock::now() + deadline + criu::kDriverGrace;
+    if (converse) {
+        SCKPT_ASSIGN(patience, converse(patience));
+    }
     SCKPT_ASSIGN(const std::string answer, read_answer(in.get(), patience));
     SCKPT_ASSIGN(const ExitStatus end, driver.wait(10s));
     return parse_answer(answer, end);
+}
+
+// The driver says on its control socket that the tree is frozen, and waits for our word. A driver that fails before closes it, and answers.
+Result<steady_clock::time_point> hold_frozen(UniqueFd control, const DumpRequest& request, Result<>& held, steady_clock::time_point patience) {
+    SCKPT_ASSIGN(const std::string line, read_answer(control.get(), patience, '\n'));
+    if (!line.ends_with('\n')) return patience;
+    const json told = json::parse(line, nullptr, false);
+    SCKPT_ASSIGN(const std::uint64_t bytes, member<std::uint64_t>(told, "bytes"));
+    SCKPT_ASSIGN(const std::vector<UserFile> files, criu::files_from_json(told.value("files", json())));
+    const auto holds = [&] {
+        pollfd item{control.get(), POLLIN, 0};  // it says nothing more, but by its end
+        return ::poll(&item, 1, 0) == 0;
+    };
+    held = request.frozen(files, bytes, holds);
+    if (held) std::ignore = ::send(control.get(), &criu::kGo, 1, MSG_NOSIGNAL);  // without a driver there is no answer either
+    return steady_clock::now() + 2 * criu::kDriverGrace;
 }
 
 class CriuBackend final : public Backend {
@@ -89,7 +116,7 @@ class CriuBackend final : public Backend {
         BackendProbe result;
         result.name = "criu";
         const auto made = make_directories(config_.fast_tier, 0700);
-        const auto answer = made ? call_driver({"probe", "--criu=" + config_.criu, "--directory=" + config_.fast_tier}, {}, kProbeDeadline)
+        const auto answer = made ? call_driver({"probe", "--criu=" + config_.criu, "--cache=" + config_.fast_tier}, {}, kProbeDeadline)
                                  : Result<json>(std::unexpected(made.error()));
         if (!answer) {
             result.reason = answer.error().text;
@@ -106,7 +133,10 @@ class CriuBackend final : public Backend {
     Result<DumpReport> dump(const DumpRequest& request) override {
         auto arguments = common_arguments("dump", request.directory, request.supervisor, request.uid, request.deadline);
         arguments.push_back(std::format("--root={}", request.root));
-        SCKPT_ASSIGN(const json answer, call_driver(std::move(arguments), {}, request.deadline));
+        for (const pid_t pid : request.siblings) arguments.push_back(std::format("--sibling={}", pid));
+        for (const pid_t pid : request.helpers) arguments.push_back(std::format("--helper={}", pid));
+        SCKPT_ASSIGN(const json answer, request.frozen ? dump_frozen(std::move(arguments), request)
+                                                       : call_driver(std::move(arguments), {}, request.deadline));
         DumpReport report;
         SCKPT_ASSIGN(report.files, criu::files_from_json(answer.value("files", json())));
         SCKPT_ASSIGN(report.bytes, member<std::uint64_t>(answer, "bytes"));
@@ -127,10 +157,26 @@ class CriuBackend final : public Backend {
     Result<> destroy(const std::string& directory) override { return remove_tree(directory); }
 
    private:
+    static Result<json> dump_frozen(std::vector<std::string> arguments, const DumpRequest& request) {
+        std::array<int, 2> ends{};
+        if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) return fail_errno("make a socket pair");
+        UniqueFd ours(ends[0]);
+        UniqueFd theirs(ends[1]);
+        arguments.push_back("--hold");
+        Result<> held;
+        auto answer = call_driver(std::move(arguments), {{theirs.get(), criu::kControlFd}}, request.deadline, [&](steady_clock::time_point end) {
+            theirs.reset();
+            return hold_frozen(std::move(ours), request, held, end);
+        });
+        if (!held) return std::unexpected(held.error());  // says more than the driver, which was only told to give up
+        return answer;
+    }
+
     std::vector<std::string> common_arguments(const char* verb, const std::string& directory, pid_t supervisor, uid_t uid,
                                               milliseconds deadline) const {
         return {verb,
                 "--criu=" + config_.criu,
+                "--cache=" + config_.fast_tier,
                 "--directory=" + directory,
                 std::format("--supervisor={}", supervisor),
                 std::format("--uid={}", uid),

@@ -32,10 +32,6 @@ Result<> place_descriptors(int output, const std::vector<int>& inherited) {
     return {};
 }
 
-// criu keeps what it has found out about the kernel in criu.kdat, and believes it. A dump as the user makes that file the user's: it must
-// lie where nobody but root gets at it.
-std::string cache_directory(const Tree& tree) { return std::filesystem::path(tree.directory).parent_path().string(); }
-
 }  // namespace
 
 std::string helper_program(const char* name) {
@@ -44,10 +40,12 @@ std::string helper_program(const char* name) {
     return (self.parent_path() / name).string();
 }
 
+// criu keeps what it has found out about the kernel in criu.kdat, and believes it. A dump as the user makes that file the user's: the cache must
+// lie where nobody but root gets at it.
 Result<pid_t> start_criu(const Tree& tree, CriuCall call) {
     call.arguments.insert(call.arguments.begin(), tree.criu);
     const std::vector<std::string> fixed = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
-                                            "XDG_RUNTIME_DIR=" + cache_directory(tree),
+                                            "XDG_RUNTIME_DIR=" + tree.cache,
                                             "LD_PRELOAD=" + helper_program("libsckpt-criu-preload.so")};
     call.environment.insert(call.environment.end(), fixed.begin(), fixed.end());
     SCKPT_ASSIGN(const UniqueFd output, open_file(tree.directory + "/" + kOutputName, O_WRONLY | O_CREAT | O_TRUNC, 0600));

@@ -22,11 +22,12 @@ struct Arguments {
 
 void add_common(CLI::App& verb, Arguments& arguments) {
     verb.add_option("--criu", arguments.tree.criu, "the criu program")->required();
-    verb.add_option("--directory", arguments.tree.directory, "the image directory")->required();
+    verb.add_option("--cache", arguments.tree.cache, "where criu keeps what it knows about the kernel")->required();
 }
 
 void add_tree(CLI::App& verb, Arguments& arguments) {
     add_common(verb, arguments);
+    verb.add_option("--directory", arguments.tree.directory, "the image directory")->required();
     verb.add_option("--supervisor", arguments.tree.supervisor, "PID of sckpt-run")->required();
     verb.add_option("--uid", arguments.tree.uid, "the job's user")->required();
     verb.add_option("--deadline-ms", arguments.deadline_ms, "milliseconds from now")->required();
@@ -61,6 +62,9 @@ int run(int argc, char** argv) {
     CLI::App* const probe_verb = app.add_subcommand("probe", "find out what works on this node");
     add_tree(*dump_verb, arguments);
     dump_verb->add_option("--root", arguments.tree.root, "PID of the tree's root")->required();
+    dump_verb->add_option("--sibling", arguments.tree.siblings, "PIDs of other tasks in the same cgroup");
+    dump_verb->add_option("--helper", arguments.tree.helpers, "PIDs of processes that work for the tree outside of it");
+    dump_verb->add_flag("--hold", arguments.tree.hold, "the tree stays frozen until sckptd says go");
     add_tree(*restore_verb, arguments);
     add_common(*probe_verb, arguments);
     CLI11_PARSE(app, argc, argv);
@@ -71,7 +75,7 @@ int run(int argc, char** argv) {
     if (!lock) return report(std::unexpected(lock.error())) ? 1 : 2;
     const auto done = dump_verb->parsed()      ? dump(arguments.tree)
                       : restore_verb->parsed() ? restore(arguments.tree)
-                                               : probe(arguments.tree.criu, arguments.tree.directory);
+                                               : probe(arguments.tree.criu, arguments.tree.cache);
     return report(done) && done ? 0 : 1;
 }
 

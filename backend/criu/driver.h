@@ -16,26 +16,32 @@
 
 namespace sckpt::criu {
 
-// Descriptors that sckptd passes. Streams that the task has closed are absent.
-inline constexpr int kReportFd = 3, kStatusFd = 4, kStreamFds = 5;
+// Descriptors that sckptd passes. Streams that the task has closed are absent. A dump that is held frozen has a control socket where a restore
+// has the status socket: the driver writes a line of JSON, {"files": …, "bytes": …}, and waits; kGo lets the tree go on, the end gives it up.
+inline constexpr int kReportFd = 3, kStatusFd = 4, kControlFd = 4, kStreamFds = 5;
+inline constexpr char kGo = 'g';
 
 // After the deadline criu has this long to let go of a half-dumped tree by itself; only then it is killed. sckptd waits still longer.
 inline constexpr std::chrono::seconds kLetGo{10}, kDriverGrace{20};
 
 struct Tree {
     std::string criu;       // the program
+    std::string cache;      // directory of what criu knows about the kernel
     std::string directory;  // of the image
-    pid_t root = 0;         // dump only
     pid_t supervisor = 0;
     uid_t uid = 0;
     Deadline deadline;
+    // of a dump
+    pid_t root = 0;
+    std::vector<pid_t> siblings, helpers;  // as DumpRequest has them
+    bool hold = false;                     // stays frozen until sckptd says go
 };
 
 Result<nlohmann::json> dump(const Tree& tree);
 Result<nlohmann::json> dump_unchecked(const Tree& tree);  // without the question whether the tree is all of the job
 Result<nlohmann::json> restore(const Tree& tree);
 Result<pid_t> restore_tree(const Tree& tree, const ImageRecord& record);  // → the tree's init; its namespace dies with it
-Result<nlohmann::json> probe(const std::string& criu, const std::string& directory);
+Result<nlohmann::json> probe(const std::string& criu, const std::string& cache);
 
 // A restored tree's init, in its new PID namespace: makes the namespace ready, runs criu, closes `answer` when the tree runs and then
 // lives until the tree's root has ended. `user` is what the supervisor is.

@@ -13,6 +13,7 @@
 
 #include <unistd.h>
 
+#include "backend/criu/barrier.h"
 #include "backend/criu/credentials.h"
 #include "backend/criu/descriptor_check.h"
 #include "backend/criu/record.h"
@@ -97,6 +98,15 @@ void limit_time() {
     ::alarm(kSeconds);
 }
 
+// SCKPT_DEADLINE_MS is when the dump must have ended, on the clock that steady_clock is.
+Result<> hold(const std::string& directory) {
+    using namespace std::chrono;
+    const std::string text = environment("SCKPT_DEADLINE_MS");
+    std::int64_t deadline = 0;
+    std::from_chars(text.data(), text.data() + text.size(), deadline);
+    return wait_at_barrier(directory, Deadline(milliseconds(deadline)) + kFrozenGrace);
+}
+
 int run() {
     if (environment("CRTOOLS_SCRIPT_ACTION") != "post-dump") return 0;
     // CRTOOLS_IMAGE_DIR is a name under /proc of criu's descriptor: resolved once, so that temporary names beside a file work
@@ -104,7 +114,9 @@ int run() {
     const std::string directory = std::filesystem::read_symlink(environment("CRTOOLS_IMAGE_DIR"), error);
     if (error) return 1;
     limit_time();
-    const auto done = record_tree(directory);
+    auto done = record_tree(directory);
+    ::alarm(0);
+    if (done && environment("SCKPT_HOLD") == "1") done = hold(environment("CRTOOLS_IMAGE_DIR"));
     if (done) return 0;
     const std::string refusal = static_cast<char>(done.error().code) + done.error().text;
     std::ignore = write_file_durable(directory + "/" + kRefusalName, refusal, 0600);  // criu's log still tells of our failure

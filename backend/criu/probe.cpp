@@ -88,13 +88,21 @@ Result<UniqueFd> make_status_socket() {
 }
 
 // Dumps and restores a process; leaves nothing behind but the files in `directory`.
-Result<milliseconds> try_it(const std::string& criu, const std::string& directory) {
+Result<milliseconds> try_it(const std::string& criu, const std::string& cache, const std::string& directory) {
     const auto start = steady_clock::now();
     SCKPT_ASSIGN(const pid_t supervisor_pid, start_waiting_process());
     const Child supervisor(supervisor_pid);
     SCKPT_ASSIGN(const pid_t root, start_waiting_process());
     Child tree(root);
-    const Tree what{criu, directory, root, supervisor_pid, kNobody, start + 15s};
+    const Tree what{.criu = criu,
+                    .cache = cache,
+                    .directory = directory,
+                    .supervisor = supervisor_pid,
+                    .uid = kNobody,
+                    .deadline = start + 15s,
+                    .root = root,
+                    .siblings = {},
+                    .helpers = {}};
     SCKPT_TRY(dump_unchecked(what));
     tree.end();
     SCKPT_ASSIGN(const UniqueFd ours, make_status_socket());
@@ -108,7 +116,7 @@ Result<milliseconds> try_it(const std::string& criu, const std::string& director
 
 }  // namespace
 
-Result<json> probe(const std::string& criu, const std::string& directory) {
+Result<json> probe(const std::string& criu, const std::string& cache) {
     json answer = {{"usable", false}, {"version", ""}, {"reason", ""}, {"notes", json::array()}};
     const auto version = ask_criu(criu, {"--version"});
     if (!version) {
@@ -117,9 +125,9 @@ Result<json> probe(const std::string& criu, const std::string& directory) {
         return answer;
     }
     answer["version"] = version_in(*version);
-    const std::string place = directory + "/probe." + std::to_string(::getpid());
+    const std::string place = cache + "/probe." + std::to_string(::getpid());
     SCKPT_TRY(make_directories(place, 0700));
-    const auto took = try_it(criu, place);
+    const auto took = try_it(criu, cache, place);
     const auto removed = remove_tree(place);
     if (!took) {
         answer["reason"] =

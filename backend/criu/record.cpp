@@ -67,7 +67,7 @@ Result<std::vector<std::string>> paths_from_json(const json& object, const char*
 Result<ImageRecord> record_from_json(const json& object) {
     ImageRecord record;
     SCKPT_ASSIGN(const std::int64_t version, member<std::int64_t>(object, "version"));
-    if (version != kVersion) return fail(Errc::corrupt, "it is of another version of sckpt");
+    if (version != kVersion) return fail(Errc::unsupported, "it is of another version of sckpt");
     SCKPT_ASSIGN(const std::uint64_t uid, member<std::uint64_t>(object, "uid"));
     SCKPT_ASSIGN(const std::int64_t root, member<std::int64_t>(object, "root"));
     record.uid = static_cast<uid_t>(uid);
@@ -143,7 +143,7 @@ Result<ImageRecord> read_record(const std::string& directory) {
     auto text = read_file(path);
     if (!text) return fail(Errc::corrupt, "the image is not whole: " + text.error().text);
     auto record = parse_record(*text);
-    if (!record) return fail(Errc::corrupt, "the image's " + path + " cannot be used: " + record.error().text);
+    if (!record) return fail(record.error().code, "the image's " + path + " cannot be used: " + record.error().text);
     return record;
 }
 

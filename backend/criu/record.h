@@ -45,7 +45,7 @@ struct ImageRecord {
 };
 
 std::string to_text(const ImageRecord& record);
-Result<ImageRecord> parse_record(std::string_view text);  // Errc::corrupt
+Result<ImageRecord> parse_record(std::string_view text);  // Errc::corrupt; Errc::unsupported: of another version of sckpt
 Result<ImageRecord> read_record(const std::string& directory);
 
 nlohmann::json to_json(const std::vector<UserFile>& files);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/process.h"
 
 namespace sckpt::criu {
 
@@ -182,6 +183,21 @@ std::vector<std::string> external_resources(const std::array<TaskStream, 3>& str
         for (const std::string& name : {stream.resource, stream.alias})
             if (stream.regular && !name.empty() && !std::ranges::contains(resources, name)) resources.push_back(name);
     return resources;
+}
+
+Result<std::vector<UserFile>> helper_files(const std::vector<pid_t>& helpers, const std::array<TaskStream, 3>& streams, uid_t uid) {
+    Collector collector(streams, uid);
+    for (const pid_t helper : helpers) {
+        const auto tree = process_tree(helper);
+        if (!tree && tree.error().code != Errc::not_found) return std::unexpected(tree.error());
+        for (const pid_t pid : tree.value_or(std::vector<pid_t>())) {
+            const auto owner = process_identity(pid);
+            if (owner && (owner->uid != uid || !owner->same_uids))
+                return fail(Errc::denied, std::format("process {} ({}), which works for the job, is not its user's", pid, owner->command));
+            if (auto added = collector.add(pid); !added && added.error().code != Errc::not_found) return std::unexpected(added.error());
+        }
+    }
+    return collector.take().files;
 }
 
 Result<TreeFiles> tree_files(const std::vector<pid_t>& tree, const std::array<TaskStream, 3>& streams, uid_t uid) {

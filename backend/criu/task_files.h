@@ -32,4 +32,8 @@ struct TreeFiles {
 };
 Result<TreeFiles> tree_files(const std::vector<pid_t>& tree, const std::array<TaskStream, 3>& streams, uid_t uid);
 
+// What processes outside of the tree that work for it, and all below them, have open for writing, but for the task's streams. Their user is the
+// tree's. One that ended meanwhile is no error.
+Result<std::vector<UserFile>> helper_files(const std::vector<pid_t>& helpers, const std::array<TaskStream, 3>& streams, uid_t uid);
+
 }  // namespace sckpt::criu

@@ -2,6 +2,7 @@
 #include "backend/criu/tree_check.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <format>
@@ -18,13 +19,38 @@ namespace sckpt::criu {
 namespace {
 
 constexpr const char* kSrunHint =
-    "the batch script is running srun ({}): sckpt checkpoints the batch script's own processes only, "
-    "so it waits until the step has ended";
+    "{} is an srun that sckpt does not run itself, as it does for a batch script with --ckpt and SCKPT_SUPERVISOR in its environment: "
+    "its step would be lost, so the job is checkpointed only once it has ended";
+constexpr const char* kLibraryHint =
+    "{} uses Slurm's library ({}) and may have started steps by it, which would be lost: programs that start steps have to run srun";
 
-bool is_srun(const ProcessIdentity& process) {
+// Slurm's own commands use that library too, and start no step.
+constexpr std::array<std::string_view, 13> kHarmless = {"sbatch", "scancel", "scontrol", "squeue", "sinfo",   "sacct", "sacctmgr",
+                                                        "sstat",  "sprio",   "sshare",   "sdiag",  "sreport", "sbcast"};
+
+std::string program_name(const ProcessIdentity& process) {
     std::error_code gone;
-    const auto program = std::filesystem::read_symlink(std::format("/proc/{}/exe", process.pid), gone);
-    return process.command == "srun" || (!gone && program.filename() == "srun");
+    return std::filesystem::read_symlink(std::format("/proc/{}/exe", process.pid), gone).filename();
+}
+
+// The library that starts steps, if the process has it: libslurm.so.42 or libslurmfull.so, and not libslurm_pmi.so, by which tasks find
+// each other.
+std::string slurm_library(pid_t pid) {
+    const auto maps = read_file(std::format("/proc/{}/maps", pid), 64u << 20);
+    for (const char* library : {"/libslurm.so", "/libslurmfull"}) {
+        const std::size_t at = maps ? maps->find(library) : std::string::npos;
+        if (at != std::string::npos) return maps->substr(at + 1, maps->find('\n', at) - at - 1);
+    }
+    return "";
+}
+
+Result<> check_steps(const ProcessIdentity& process, const std::string& who) {
+    const std::string program = program_name(process);
+    if (process.command == "srun" || program == "srun") return fail(Errc::busy, std::format(kSrunHint, who));
+    if (std::ranges::contains(kHarmless, program)) return {};
+    const std::string library = slurm_library(process.pid);
+    if (!library.empty()) return fail(Errc::unsupported, std::format(kLibraryHint, who, library));
+    return {};
 }
 
 std::string status_field(pid_t pid, std::string_view key) {
@@ -34,6 +60,11 @@ std::string status_field(pid_t pid, std::string_view key) {
     for (std::string line; std::getline(lines, line);)
         if (line.starts_with(key)) return line.substr(key.size());
     return "";
+}
+
+bool is_dead(pid_t pid) {
+    const std::string state = status_field(pid, "State:");
+    return state.empty() || state.contains('Z') || state.contains('X');
 }
 
 // A debugger holds the one place that criu needs.
@@ -54,7 +85,7 @@ Result<> check_process(const ProcessIdentity& process, uid_t uid) {
                                            " lives in a user namespace of its own (a container or sandbox inside the job), "
                                            "which cannot be checkpointed");
     if (process.has_capabilities) return fail(Errc::denied, who + " has privileges (capabilities), and cannot be checkpointed");
-    if (is_srun(process)) return fail(Errc::unsupported, std::format(kSrunHint, who));
+    SCKPT_TRY(check_steps(process, who));
     return check_tracer(process.pid, who);
 }
 
@@ -67,12 +98,24 @@ bool is_namespace_init(pid_t pid, pid_t root) {
     return last == 1;
 }
 
-// What may be in the job's cgroup and not in the tree.
-bool is_explained(const ProcessIdentity& process, pid_t root, pid_t supervisor) {
-    if (process.pid == supervisor || is_namespace_init(process.pid, root)) return true;
-    if (process.parent == supervisor && ::getpgid(process.pid) == ::getpgid(supervisor)) return true;  // the supervisor's own helper
+// Below one of these, or one of them itself. sckpt-run is no subreaper: what is below it was started by it or by its tree.
+bool descends(pid_t pid, const std::vector<pid_t>& from) {
+    for (int depth = 0; pid > 1 && depth < 4096; ++depth) {
+        if (std::ranges::contains(from, pid)) return true;
+        const auto process = process_identity(pid);
+        if (!process) return false;
+        pid = process->parent;
+    }
+    return false;
+}
+
+// What may be in the job's cgroup and not in the tree. A restored tree does not hang below its supervisor, but below the init of its namespace.
+bool is_explained(const ProcessIdentity& process, pid_t root, pid_t supervisor, const std::vector<pid_t>& siblings) {
+    if (is_namespace_init(process.pid, root) || descends(process.pid, {supervisor}) || descends(process.pid, siblings)) return true;
+    const auto shares_namespace = [&](pid_t sibling) { return same_namespace(process.pid, sibling, "pid"); };
+    if (!same_namespace(process.pid, ::getpid(), "pid") && std::ranges::any_of(siblings, shares_namespace)) return true;
     if (process.uid == 0 && process.command == "slurmstepd") return true;
-    return status_field(process.pid, "State:").contains('Z');  // dead already, nothing to lose
+    return is_dead(process.pid);  // nothing to lose
 }
 
 }  // namespace
@@ -87,15 +130,16 @@ Result<> check_processes(const std::vector<pid_t>& tree, uid_t uid) {
         const auto process = process_identity(pid);
         if (!process && process.error().code == Errc::not_found && pid != tree.front()) continue;
         if (!process) return std::unexpected(process.error());
-        const bool dead = status_field(pid, "State:").contains('Z');
-        if (dead && pid == tree.front())
+        if (is_dead(pid) && pid == tree.front())
             return fail(Errc::unsupported, describe(pid) + " has ended, or its main thread has, and cannot be checkpointed");
-        if (!dead) SCKPT_TRY(check_process(*process, uid));
+        if (is_dead(pid)) continue;
+        const auto checked = check_process(*process, uid);
+        if (!checked && (pid == tree.front() || !is_dead(pid))) return checked;  // of one that has just ended /proc tells strange things
     }
     return {};
 }
 
-Result<> check_cgroup(const std::vector<pid_t>& tree, pid_t supervisor) {
+Result<> check_cgroup(const std::vector<pid_t>& tree, pid_t supervisor, const std::vector<pid_t>& siblings) {
     SCKPT_ASSIGN(const std::string cgroup, tracking_cgroup(supervisor));
     SCKPT_ASSIGN(const std::vector<pid_t> processes, cgroup_processes(cgroup));
     if (!std::ranges::contains(processes, tree.front()))
@@ -105,12 +149,12 @@ Result<> check_cgroup(const std::vector<pid_t>& tree, pid_t supervisor) {
         const auto process = process_identity(pid);
         if (!process && process.error().code == Errc::not_found) continue;
         if (!process) return std::unexpected(process.error());
-        if (is_explained(*process, tree.front(), supervisor)) continue;
+        if (is_explained(*process, tree.front(), supervisor, siblings)) continue;
         // it may have been started after the tree was listed
         SCKPT_ASSIGN(const auto now, process_tree(tree.front()));
         if (std::ranges::contains(now, pid)) continue;
         return fail(Errc::unsupported,
-                    std::format("process {} ({}) of the job is a daemon: it left the batch script's process tree, and would be lost; "
+                    std::format("process {} ({}) of the job is a daemon: it left the process tree of its task, and would be lost; "
                                 "start it in the foreground",
                                 pid, process->command));
     }

@@ -12,11 +12,13 @@
 
 namespace sckpt::criu {
 
-// Every process is the user's, with no privilege, and none is srun. A process that ended meanwhile is no error.
+// Every process is the user's, with no privilege, none may have started steps by Slurm's library, and none is srun: that is Errc::busy, for an srun
+// that has just been started may be about to become a stub. A process that ended meanwhile is no error.
 Result<> check_processes(const std::vector<pid_t>& tree, uid_t uid);
 
-// The tree is all that runs in the job's cgroup, but for what belongs to sckpt and to Slurm. Errc::unsupported names the stranger.
-Result<> check_cgroup(const std::vector<pid_t>& tree, pid_t supervisor);
+// The tree is all that runs in the job's cgroup, but for what belongs to sckpt, to Slurm and to the siblings (see DumpRequest). Errc::unsupported
+// names the stranger.
+Result<> check_cgroup(const std::vector<pid_t>& tree, pid_t supervisor, const std::vector<pid_t>& siblings);
 
 std::string describe(pid_t pid);  // "process 12 (python3)"
 
