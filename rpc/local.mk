@@ -2,7 +2,7 @@
 # A program that talks links with $(RPC_LIBS); one that includes the generated headers compiles with $(GRPC_CFLAGS).
 noinst_LIBRARIES += librpc_generated.a librpc.a
 RPC_LIBS = librpc.a librpc_generated.a libcommon.a $(GRPC_LIBS) $(MUNGE_LIBS) $(BLAKE3_LIBS)
-librpc_a_SOURCES = rpc/local.h rpc/auth_munge.h rpc/auth_munge.cpp rpc/purpose.h rpc/purpose.cpp rpc/status.h rpc/status.cpp \
+librpc_a_SOURCES = rpc/local.h rpc/srun.h rpc/task_name.h rpc/task_name.cpp rpc/auth_munge.h rpc/auth_munge.cpp rpc/purpose.h rpc/purpose.cpp rpc/status.h rpc/status.cpp \
   rpc/channel.h rpc/channel.cpp rpc/server_auth.h rpc/server_auth.cpp rpc/text.h rpc/text.cpp
 librpc_a_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS) $(BLAKE3_CFLAGS)
 
