@@ -8,9 +8,9 @@
 #include <cstring>
 
 #include <fcntl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "daemon/seqpacket.h"
 
 namespace sckpt {
 
@@ -18,32 +18,16 @@ namespace {
 
 constexpr int kStandardFds = 3;
 
-void attach(msghdr& header, char* control, const int* fds, int fd_count) {
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(sizeof(int) * static_cast<unsigned>(fd_count));
-    cmsghdr* item = CMSG_FIRSTHDR(&header);
-    item->cmsg_level = SOL_SOCKET;
-    item->cmsg_type = SCM_RIGHTS;
-    item->cmsg_len = CMSG_LEN(sizeof(int) * static_cast<unsigned>(fd_count));
-    std::memcpy(CMSG_DATA(item), fds, sizeof(int) * static_cast<unsigned>(fd_count));
-}
-
 }  // namespace
 
 bool NodeLink::open(bool payload_runs, int status_end) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    const std::size_t length = std::strlen(options_.socket);
-    if (length >= sizeof address.sun_path) return close("its socket's path is too long"), false;
-    std::memcpy(address.sun_path, options_.socket, length);
-    socket_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const bool connected = socket_ && ::connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-    socket_missing_ = !connected && errno == ENOENT;
-    if (!connected) return close(std::string(options_.socket) + ": " + std::strerror(errno)), false;
+    socket_ = connect_seqpacket(options_.socket);
+    socket_missing_ = !socket_ && errno == ENOENT;
+    if (!socket_) return close(std::string(options_.socket) + ": " + std::strerror(errno)), false;
 
     // Only a restore needs the task's descriptors. Otherwise a sckptd that hangs would hold the task's pipes open beyond its end, and
     // slurmstepd would wait for that.
-    const bool restart = !payload_runs && options_.restart_count > 0;
+    const bool restart = !payload_runs && !options_.first_start();
     const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     std::array<int, kStandardFds + 1> fds{null.get(), null.get(), null.get(), status_end};
     for (int fd = 0; restart && fd < kStandardFds; ++fd)
@@ -62,35 +46,49 @@ void NodeLink::started(std::int64_t pid, int pidfd) {
     send(message, &pidfd, pidfd >= 0 ? 1 : 0);
 }
 
-bool NodeLink::send(local::Message message, const int* fds, int fd_count) {
+void NodeLink::held(int state) {
+    local::Message message;
+    message.kind = local::Kind::held;
+    send(message, &state, 1);
+}
+
+void NodeLink::ended(int wait_status) {
+    if (!socket_) return;
+    local::Message message;
+    message.kind = local::Kind::ended;
+    message.wait_status = wait_status;
+    send(message, nullptr, 0);
+}
+
+bool NodeLink::send(local::Message message, const int* fds, std::size_t fd_count) {
     message.job_id = options_.job_id;
     message.step_id = options_.step_id;
     message.task_id = options_.task_id;
+    message.step_key = options_.step_key;
+    message.tasks = options_.tasks;
+    message.resume_from = options_.resume_from;
     message.restart_count = options_.restart_count;
     message.interval_seconds = options_.interval_seconds;
     message.max_restarts = options_.max_restarts;
-    iovec bytes{&message, sizeof message};
-    msghdr header{};
-    header.msg_iov = &bytes;
-    header.msg_iovlen = 1;
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * (kStandardFds + 1))] = {};
-    if (fd_count > 0) attach(header, control, fds, fd_count);
-    if (::sendmsg(socket_.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof message) return true;
+    if (send_packet(socket_.get(), &message, sizeof message, fds, fd_count)) return true;
     close(std::string("cannot send to it: ") + std::strerror(errno));
     return false;
 }
 
-std::optional<local::Message> NodeLink::receive() {
-    local::Message message;
-    const ssize_t got = ::recv(socket_.get(), &message, sizeof message, MSG_DONTWAIT);
+std::optional<NodeOrder> NodeLink::receive() {
+    NodeOrder order;
+    std::vector<UniqueFd> fds;
+    local::Message& message = order.message;
+    const ssize_t got = receive_packet(socket_.get(), &message, sizeof message, &fds);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return {};
-    if (got <= 0) {
+    if (got == 0) {
         close("it closed the connection");
     } else if (got != sizeof message || message.magic != local::kMagic || message.version != local::kVersion) {
         close("it is of another version than sckpt-run");
     } else {
         message.text[local::kTextSize - 1] = '\0';
-        return message;
+        if (!fds.empty()) order.state = std::move(fds.front());
+        return order;
     }
     return {};
 }
@@ -103,21 +101,10 @@ void NodeLink::close(std::string reason) {
 RestoreEvent read_restore_event(int status_socket) {
     RestoreEvent event;
     local::Status status;
-    iovec bytes{&status, sizeof status};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr header{};
-    header.msg_iov = &bytes;
-    header.msg_iovlen = 1;
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    const ssize_t got = ::recvmsg(status_socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    std::vector<UniqueFd> fds;
+    const ssize_t got = receive_packet(status_socket, &status, sizeof status, &fds);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return event;
-    for (cmsghdr* item = CMSG_FIRSTHDR(&header); got > 0 && item; item = CMSG_NXTHDR(&header, item)) {
-        if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) continue;
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(item), sizeof fd);
-        event.pidfd.reset(fd);
-    }
+    if (!fds.empty()) event.pidfd = std::move(fds.front());
     event.what = RestoreEvent::What::closed;
     if (got != sizeof status) return event;
     event.wait_status = status.wait_status;

@@ -13,6 +13,12 @@
 
 namespace sckpt {
 
+// A message of sckptd, with the state of an earlier sckpt-run where one came along.
+struct NodeOrder {
+    local::Message message;
+    UniqueFd state;
+};
+
 class NodeLink {
    public:
     explicit NodeLink(const RunOptions& options) : options_(options) {}
@@ -27,12 +33,14 @@ class NodeLink {
     bool open(bool payload_runs, int status_end);
     // Tells that the payload runs; a failure closes the connection.
     void started(std::int64_t pid, int pidfd);
+    void held(int state);         // the answer to `hold`, with a memfd of the state
+    void ended(int wait_status);  // the last word; nothing where there is no connection
     // The next message; nothing when there is none, or the connection was lost: see connected().
-    std::optional<local::Message> receive();
+    std::optional<NodeOrder> receive();
     void close(std::string reason);
 
    private:
-    bool send(local::Message message, const int* fds, int fd_count);
+    bool send(local::Message message, const int* fds, std::size_t fd_count);
     const RunOptions& options_;
     UniqueFd socket_;
     std::string why_not_;

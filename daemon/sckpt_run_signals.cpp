@@ -50,7 +50,7 @@ pid_t fork_sentinel() {
 // SIGTSTP and its like do nothing. A task of Slurm they would stop; so where the program has no handler, SIGSTOP is what is meant.
 int effective(int signal, pid_t pid) {
     if (signal != SIGTSTP && signal != SIGTTIN && signal != SIGTTOU) return signal;
-    const SignalSet handled = status_set(pid, "SigIgn:") | status_set(pid, "SigCgt:");
+    const SignalSet handled = ignored_signals(pid) | status_set(pid, "SigCgt:");
     return handled & signal_bit(signal) ? signal : SIGSTOP;
 }
 
@@ -61,6 +61,8 @@ SignalSet set_blocked_signals(SignalSet blocked) {
     ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, &before, sizeof blocked);
     return before;
 }
+
+SignalSet ignored_signals(pid_t pid) { return status_set(pid, "SigIgn:"); }
 
 void end_like(int wait_status) {
     if (WIFEXITED(wait_status)) ::_exit(WEXITSTATUS(wait_status));
@@ -85,7 +87,7 @@ bool is_deadly(int signal) {
         case SIGTTOU: return false;
         default: break;
     }
-    return (status_set(::getpid(), "SigIgn:") & signal_bit(signal)) == 0;
+    return (ignored_signals(::getpid()) & signal_bit(signal)) == 0;
 }
 
 void SignalSource::close() {

@@ -17,6 +17,7 @@ using SignalSet = std::uint64_t;
 constexpr SignalSet signal_bit(int signal) { return SignalSet{1} << (signal - 1); }
 
 SignalSet set_blocked_signals(SignalSet blocked);  // returns what was blocked before
+SignalSet ignored_signals(pid_t pid);
 
 // Ends this process as the process with that wait status ended: same exit code, or death by the same signal without a core file.
 [[noreturn]] void end_like(int wait_status);

@@ -1,7 +1,8 @@
 # plugin/: the SPANK plug-in. It lives inside Slurm's programs, so it brings its own C++ runtime, exports Slurm's symbols alone, and has
 # neither libtool (which links libstdc++ dynamically whatever one says) nor sanitizers. The archive is for the dependency tracking.
 noinst_LIBRARIES += plugin/libspank_sckpt.a
-plugin_libspank_sckpt_a_SOURCES = plugin/spank_sckpt.cpp plugin/settings.h plugin/settings.cpp plugin/submission.h plugin/submission.cpp \
+plugin_libspank_sckpt_a_SOURCES = plugin/spank_sckpt.cpp plugin/settings.h plugin/settings.cpp plugin/srun_step.h plugin/srun_step.cpp plugin/submission.h \
+  plugin/submission.cpp rpc/srun.h rpc/task_name.h \
   common/interval.h common/interval.cpp common/result.h common/result.cpp
 plugin_libspank_sckpt_a_CPPFLAGS = $(AM_CPPFLAGS) $(SLURM_CPPFLAGS)
 plugin_libspank_sckpt_a_CXXFLAGS = $(WARN_CXXFLAGS) -fstack-protector-strong -fPIC

@@ -25,9 +25,10 @@ Settings read_settings(int count, char* const* arguments) {
         const std::string_view name = argument.substr(0, equals);
         const std::string_view value = equals == argument.npos ? "" : argument.substr(equals + 1);
         std::string* target = name == "socket" ? &settings.socket : name == "supervisor" ? &settings.supervisor : nullptr;
+        if (name == "stub") target = &settings.stub;
         if (!target || !value.starts_with('/'))
             settings.problem = "bad argument '" + std::string(argument) +
-                               "' of spank_sckpt.so in plugstack.conf: it takes socket=/PATH and supervisor=/PATH";
+                               "' of spank_sckpt.so in plugstack.conf: it takes socket=/PATH, supervisor=/PATH and stub=/PATH";
         else *target = value;
     }
     return settings;
@@ -52,6 +53,15 @@ Result<std::int32_t> parse_max_restarts(std::string_view text) {
     if (!number(text, count) || count < 0 || count > kMaxRestartsLimit)
         return fail(Errc::invalid, "--ckpt-max-restarts=" + std::string(text) + ": give a number from 0 to 1000000, such as 3");
     return count;
+}
+
+Result<StepOrigin> parse_step_origin(std::string_view text) {
+    StepOrigin origin;
+    const std::size_t first = text.find(':'), second = first == text.npos ? first : text.find(':', first + 1);
+    if (second == text.npos || !number(text.substr(0, first), origin.job_id) ||
+        !number(text.substr(first + 1, second - first - 1), origin.key) || !number(text.substr(second + 1), origin.resume_from))
+        return fail(Errc::invalid, "--ckpt-step=" + std::string(text) + ": this option is sckpt's own, and not given by hand");
+    return origin;
 }
 
 std::vector<std::string> judge_submission(const Submission& submission) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,14 +19,22 @@ namespace sckpt::plugin {
 struct Settings {
     std::string socket = SCKPT_RUNSTATEDIR "/sckpt/sckptd.sock";
     std::string supervisor = SCKPT_LIBEXECDIR "/sckpt-run";
+    std::string stub = SCKPT_LIBEXECDIR "/sckpt-srun";
     std::string problem;  // a bad line in plugstack.conf: a job with --ckpt is refused with this text
 };
 Settings read_settings(int count, char* const* arguments);
+
+// The value of --ckpt-step, which a script's sckpt-run gives to the sruns that it starts: "JOB:KEY:N" (rpc/srun.h).
+struct StepOrigin {
+    std::uint32_t job_id = 0, key = 0, resume_from = 0;
+};
+Result<StepOrigin> parse_step_origin(std::string_view text);
 
 struct Request {
     bool given = false;                  // --ckpt
     std::int64_t interval_seconds = -1;  // 0: manual; -1: the site's default
     std::int32_t max_restarts = -1;      // -1: the site's default
+    std::optional<StepOrigin> step;      // --ckpt-step
     std::string problem;                 // a bad value
 };
 // The value as Slurm hands it to a plug-in. A bare --ckpt is a null pointer on the command line, an empty string on the node, and

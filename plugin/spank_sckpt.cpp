@@ -17,7 +17,10 @@ extern "C" {  // the header declares the hooks outside of its own extern "C"
 
 #include "common/interval.h"
 #include "plugin/settings.h"
+#include "plugin/srun_step.h"
 #include "plugin/submission.h"
+#include "rpc/srun.h"
+#include "rpc/task_name.h"
 
 // What SPANK_PLUGIN() defines. In C++ a const object has internal linkage unless it is declared extern first.
 extern "C" {
@@ -74,15 +77,28 @@ int take_max_restarts(int, const char* value, int remote) {
     });
 }
 
+int take_step(int, const char* value, int remote) {
+    return guarded(-1, [&] {
+        const auto origin = parse_step_origin(value ? value : "");
+        if (!origin) return refuse_value(origin.error().text, remote);
+        request.step = *origin;
+        return 0;
+    });
+}
+
 char kCkptName[] = "ckpt", kCkptValue[] = "[INTERVAL|manual]";
 char kCkptUsage[] =
     "checkpoint the job, and resume it from its last checkpoint when it is requeued; every INTERVAL (30, 1:30:00, 90s, 2h; "
     "a bare number is minutes), on demand only with manual, as often as the site says without a value";
 char kRestartsName[] = "ckpt-max-restarts", kRestartsValue[] = "N";
 char kRestartsUsage[] = "with --ckpt: how often the job is restarted from a checkpoint after a failure of its program";
+std::string step_name = sckpt::srun::kStepOption;
+char kStepValue[] = "JOB:KEY:N";
+char kStepUsage[] = "of sckpt itself, for the steps of a batch script with --ckpt; not given by hand";
 constexpr int kOptionalValue = 2, kValue = 1;  // as getopt_long's
 spank_option ckpt_option{kCkptName, kCkptValue, kCkptUsage, kOptionalValue, 0, take_ckpt};
 spank_option restarts_option{kRestartsName, kRestartsValue, kRestartsUsage, kValue, 0, take_max_restarts};
+spank_option step_option{step_name.data(), kStepValue, kStepUsage, kValue, 0, take_step};
 
 bool submitting() { return spank_context() == S_CTX_LOCAL || spank_context() == S_CTX_ALLOCATOR; }
 
@@ -98,21 +114,41 @@ T item(spank_t spank, spank_item_t which) {
     return value;
 }
 
+// A job's own steps carry the batch script's job id, those of a heterogeneous job's other components too.
+bool is_of_this_job(spank_t spank, const StepOrigin& origin) {
+    if (origin.job_id == item<std::uint32_t>(spank, S_JOB_ID)) return true;
+    return environment_value(spank, "SLURM_HET_JOB_ID") == std::to_string(origin.job_id);
+}
+
+// What the environment says of a task counts through all components of a heterogeneous step, what SPANK says begins anew in each.
+std::string task_number(spank_t spank, const char* variable, spank_item_t otherwise) {
+    const std::string value = environment_value(spank, variable);
+    return value.empty() ? std::to_string(item<std::uint32_t>(spank, otherwise)) : value;
+}
+
 std::vector<std::string> supervisor_command(spank_t spank, std::uint32_t step) {
-    // S_SLURM_RESTART_COUNT is never filled in by Slurm 24.11; the environment variable is, in the batch step.
-    // A step is not what Slurm restarts, whatever its environment has inherited.
+    const bool batch = step == SLURM_BATCH_SCRIPT;
+    const bool ours = !batch && request.step && is_of_this_job(spank, *request.step);
+    // S_SLURM_RESTART_COUNT is never filled in by Slurm 24.11; the environment variable is, in the batch step, and by the script's sckpt-run in the
+    // steps that it starts. Other steps may have inherited it from another job.
     std::uint32_t restarts = item<std::uint32_t>(spank, S_SLURM_RESTART_COUNT);
-    if (step == SLURM_BATCH_SCRIPT && restarts == 0)
+    if ((batch || ours) && restarts == 0)
         restarts = static_cast<std::uint32_t>(std::strtoul(environment_value(spank, "SLURM_RESTART_COUNT").c_str(), nullptr, 10));
-    return {settings.supervisor,
-            "--job=" + std::to_string(item<std::uint32_t>(spank, S_JOB_ID)),
-            "--step=" + std::to_string(step),
-            "--task=" + std::to_string(item<std::uint32_t>(spank, S_TASK_GLOBAL_ID)),
-            "--restart-count=" + std::to_string(restarts),
-            "--interval=" + std::to_string(request.interval_seconds),
-            "--max-restarts=" + std::to_string(request.max_restarts),
-            "--socket=" + settings.socket,
-            "--"};
+    std::vector<std::string> command{settings.supervisor,
+                                     "--job=" + std::to_string(item<std::uint32_t>(spank, S_JOB_ID)),
+                                     "--step=" + std::to_string(step),
+                                     "--task=" + task_number(spank, "SLURM_PROCID", S_TASK_GLOBAL_ID),
+                                     "--restart-count=" + std::to_string(restarts),
+                                     "--interval=" + std::to_string(request.interval_seconds),
+                                     "--max-restarts=" + std::to_string(request.max_restarts),
+                                     "--socket=" + settings.socket};
+    if (!batch) {
+        command.push_back("--step-key=" + std::to_string(ours ? request.step->key : sckpt::kForeignStep | step));
+        command.push_back("--resume-from=" + std::to_string(ours ? request.step->resume_from : 0));
+        command.push_back("--tasks=" + task_number(spank, "SLURM_STEP_NUM_TASKS", S_JOB_TOTAL_TASK_COUNT));
+    }
+    command.emplace_back("--");
+    return command;
 }
 
 int prepend(spank_t spank, const std::vector<std::string>& command) {
@@ -149,10 +185,19 @@ int supervise_task(spank_t spank) {
 
 extern "C" int slurm_spank_init(spank_t spank, int argument_count, char** arguments) {
     return guarded(0, [&] {
-        if (!submitting() && spank_context() != S_CTX_REMOTE) return 0;
+        const bool in_srun = spank_context() == S_CTX_LOCAL, on_node = spank_context() == S_CTX_REMOTE;
+        if (!submitting() && !on_node) return 0;
         settings = read_settings(argument_count, arguments);
         if (submitting() && !settings.problem.empty()) slurm_error("sckpt: %s", settings.problem.c_str());
-        for (spank_option* option : {&ckpt_option, &restarts_option})
+        if (in_srun) {
+            std::string problem;
+            become_stub(settings.stub, problem);
+            if (!problem.empty()) slurm_error("sckpt: %s", problem.c_str());
+            take_report_descriptor();
+        }
+        std::vector<spank_option*> options{&ckpt_option, &restarts_option};
+        if (in_srun || on_node) options.push_back(&step_option);
+        for (spank_option* option : options)
             if (spank_option_register(spank, option) != ESPANK_SUCCESS) slurm_error("sckpt: cannot register --%s", option->name);
         return 0;
     });
@@ -161,6 +206,10 @@ extern "C" int slurm_spank_init(spank_t spank, int argument_count, char** argume
 extern "C" int slurm_spank_init_post_opt(spank_t, int, char**) {
     return guarded(0, [&] {
         if (!submitting()) return 0;
+        if (spank_context() == S_CTX_LOCAL) {
+            ::unsetenv(sckpt::srun::kStepVariable);  // srun has read it, and its tasks would inherit it
+            report_component();
+        }
         if (!request.given) {
             if (request.max_restarts >= 0) slurm_info("sckpt: --ckpt-max-restarts does nothing without --ckpt");
             return 0;
@@ -172,6 +221,17 @@ extern "C" int slurm_spank_init_post_opt(spank_t, int, char**) {
     });
 }
 
+extern "C" int slurm_spank_local_user_init(spank_t spank, int, char**) {
+    return guarded(0, [&] {
+        report_step(item<std::uint32_t>(spank, S_JOB_ID), item<std::uint32_t>(spank, S_JOB_STEPID),
+                    item<std::uint32_t>(spank, S_JOB_TOTAL_TASK_COUNT));  // of its first component, if it has several
+        return 0;
+    });
+}
+
 extern "C" int slurm_spank_task_init(spank_t spank, int, char**) {
-    return guarded(-1, [&] { return supervise_task(spank); });
+    return guarded(-1, [&] {
+        spank_unsetenv(spank, sckpt::srun::kStepVariableOnNode);
+        return supervise_task(spank);
+    });
 }

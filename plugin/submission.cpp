@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // sbatch merges options from the command line, SBATCH_… variables and #SBATCH lines. Reading those again here would be a second,
-// worse parser. Instead its own result is read: sbatch exports its option record `opt`, and Slurm's library the accessor that
-// cli_filter plug-ins use, which takes names and returns text, so the record stays opaque. slurm_conf is a public structure of
+// worse parser. Instead its own result is read: sbatch, and srun too, exports its option record `opt`, and Slurm's library the accessor
+// that cli_filter plug-ins use, which takes names and returns text, so the record stays opaque. slurm_conf is a public structure of
 // slurm.h, and Slurm loads a plug-in of its own version only. All are looked up at run time: what is missing means no warning.
 #include "plugin/submission.h"
 
@@ -15,17 +15,13 @@
 
 namespace sckpt::plugin {
 
-namespace {
-
 std::string option_text(const char* name) {
     using Get = char* (*)(void*, const char*);
     const auto get = reinterpret_cast<Get>(::dlsym(RTLD_DEFAULT, "slurm_option_get"));
     void* record = ::dlsym(RTLD_DEFAULT, "opt");
     char* text = get && record ? get(record, name) : nullptr;
-    return text ? text : "";  // the text is left to sbatch, which is about to end; its allocator is not ours
+    return text ? text : "";  // the text is left to the program: its allocator is not ours, and it asks once or twice in its life
 }
-
-}  // namespace
 
 std::vector<std::string> submission_warnings() {
     if (std::string_view(program_invocation_short_name) != "sbatch") return {};
