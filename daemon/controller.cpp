@@ -37,20 +37,19 @@ void Controller::recover_generations() {
     const auto captured = catalogue_.checkpoints_in(CheckpointState::captured);
     if (!worked(captured)) return;
     for (const CheckpointRow& row : *captured) {
-        const auto image = catalogue_.image(row.id);
+        const auto images = catalogue_.images(row.id);
+        const auto ended = catalogue_.ended_tasks(row.id);
         const auto job = catalogue_.job(row.job);
-        if (!worked(image) || !worked(job) || !*image || !*job) continue;
-        auto generation = std::make_shared<Generation>();
-        generation->id = row.id;
-        generation->job = row.job;
-        generation->job_id = (*job)->job_id;
-        generation->node = (*image)->node;
-        generation->urgent = row.urgent;
-        generation->progress.set_checkpoint(row.number);
-        generation->progress.set_phase(rpc::CreateProgress::CAPTURED);
-        generation->progress.set_bytes(row.bytes);
-        generation->progress.set_frozen_ms(row.frozen_ms);
-        generations_[row.id] = generation;
+        if (!worked(images) || !worked(ended) || !worked(job) || images->empty() || !*job) continue;
+        std::vector<GenerationImage> parts;
+        for (const ImageRow& image : *images) parts.push_back({image.task, image.node, image.bytes, 0, {}});
+        auto run = std::make_shared<CheckpointRun>(row.id, row.job, (*job)->job_id, Generation::captured_before(std::move(parts), *ended));
+        run->step = row.step;
+        run->urgent = row.urgent;
+        run->progress.set_checkpoint(row.number);
+        run->progress.set_phase(rpc::CreateProgress::CAPTURED);
+        run->progress.set_bytes(row.bytes);
+        runs_[row.id] = run;
     }
 }
 
@@ -100,7 +99,7 @@ Result<JobRow> Controller::ensure_job(const rpc::Task& task, const SlurmJob& slu
     job.submit_time = slurm.submit_time;
     job.interval_seconds = task.interval_seconds() < 0 ? config_.policy.interval_seconds : task.interval_seconds();
     job.max_restarts = task.max_restarts() < 0 ? config_.policy.max_restarts : task.max_restarts();
-    job.slurm_restart_count = task.restart_count();
+    job.slurm_restart_count = slurm.restart_count;
     SCKPT_ASSIGN(job.id, catalogue_.add_job(job));
     return job;
 }
@@ -108,7 +107,8 @@ Result<JobRow> Controller::ensure_job(const rpc::Task& task, const SlurmJob& slu
 // Its checkpoints are retention's from now on.
 void Controller::end_job(const JobRow& job, JobOutcome outcome) {
     abandon_unfinished(job, "the job is over");
-    live_.erase(job.job_id);
+    live_.forget(job.job_id);
+    avoid_.erase(job.job_id);
     started_now_.erase(job.job_id);
     counted_.erase(job.job_id);
     resumes_.erase(job.job_id);
@@ -127,7 +127,7 @@ bool Controller::waits_for_rebuild() const {
     return catalogue_.needs_rebuild();
 }
 
-void Controller::schedule_next(LiveTask& live, const JobRow& job) {
+void Controller::schedule_next(LiveJob& live, const JobRow& job) {
     live.due = job.interval_seconds > 0 ? steady_clock::now() + seconds(job.interval_seconds) : steady_clock::time_point::max();
 }
 
@@ -152,7 +152,10 @@ Result<rpc::PinReply> Controller::pin(const rpc::PinRequest& request, const rpc:
     if (request.pinned() && row->state != CheckpointState::complete)
         return fail(Errc::invalid,
                     std::format("checkpoint {} of job {} is not complete: only a complete one can be pinned", row->number, job.job_id));
-    SCKPT_TRY(catalogue_.set_pinned(row->id, request.pinned()));
+    auto pinned = catalogue_.set_pinned(row->id, request.pinned(), config_.retention.user_quota);
+    if (!pinned && pinned.error().code == Errc::no_space)
+        return fail(Errc::no_space, std::format("{}: unpin another one first (`sckpt list` shows the pinned ones)", pinned.error().text));
+    SCKPT_TRY(pinned);
     note(job.id, std::format("checkpoint {} {} by uid {}", row->number, request.pinned() ? "pinned" : "unpinned", caller.uid));
     if (!request.pinned()) keeper_.wake();
     rpc::PinReply reply;

@@ -6,9 +6,10 @@
 // nodes' hello messages and from Slurm. Calls come from gRPC threads and from the watcher's thread; one mutex guards the state,
 // and no call to Slurm is made while it is held (slurmctld may take seconds to answer). Nothing here waits for the store: which checkpoints
 // go, and when their files do, is the keeper's business (daemon/store_keeper.h).
-//   controller.cpp              start, jobs                       controller_nodes.cpp   nodes and the tasks they report
-//   controller_generations.cpp  checkpoints while they are made   controller_resume.cpp  restarts
-//   controller_watch.cpp        the watcher: Slurm's view, due work                      controller_query.cpp  what commands ask
+//   controller.cpp              start, jobs                       controller_nodes.cpp    nodes and the tasks they report
+//   controller_generations.cpp  checkpoints while they are made   controller_orders.cpp   what nodes are told about them
+//   controller_resume.cpp       restarts of batch scripts         controller_tasks.cpp    restarts of their steps' tasks
+//   controller_watch.cpp        the watcher: Slurm's view, due work                       controller_query.cpp    what commands ask
 #pragma once
 
 #include <chrono>
@@ -26,6 +27,8 @@
 #include "common/log.h"
 #include "common/result.h"
 #include "daemon/drain_grants.h"
+#include "daemon/generation.h"
+#include "daemon/live_jobs.h"
 #include "daemon/restart_policy.h"
 #include "daemon/slurm_api.h"
 #include "daemon/store_keeper.h"
@@ -37,15 +40,22 @@
 namespace sckpt {
 
 // One checkpoint while it is made; read and written under the controller's mutex only.
-struct Generation {
-    RowId id = 0, job = 0;
-    std::uint32_t job_id = 0;
-    std::string node;
+struct CheckpointRun {
+    CheckpointRun(RowId row, RowId job_row, std::uint32_t slurm_job, Generation state)
+        : id(row), job(job_row), job_id(slurm_job), generation(std::move(state)) {}
+    RowId id, job;
+    std::uint32_t job_id;
+    std::string step;  // the one whose tasks alone it is of, as in CheckpointRow
     bool urgent = false;
+    Generation generation;
+    // What is timed: the phase and its limit, as they have been since then.
+    std::pair<GenerationPhase, std::optional<std::chrono::seconds>> timed{generation.phase(), generation.limit()};
+    std::chrono::steady_clock::time_point timed_since = std::chrono::steady_clock::now();
+    std::optional<std::map<std::string, ImageRow>> base;  // images of its base, by task; read when the first is needed
+    std::map<std::string, rpc::Drain> drains;             // by node
     rpc::CreateProgress progress;
     std::optional<Error> error;  // it was dropped
     bool finished = false;       // complete or dropped
-    std::chrono::steady_clock::time_point dump_deadline;
 };
 
 // True when it worked. A failure of the catalogue, whose disk is full or gone, is told in the log: what is at hand is lost, nothing else.
@@ -70,16 +80,15 @@ class Controller {
 
        private:
         friend class Controller;
-        Watch(Controller* controller, std::shared_ptr<Generation> generation)
-            : controller_(controller), generation_(std::move(generation)) {}
+        Watch(Controller* controller, std::shared_ptr<CheckpointRun> run) : controller_(controller), run_(std::move(run)) {}
         Controller* controller_;
-        std::shared_ptr<Generation> generation_;
+        std::shared_ptr<CheckpointRun> run_;
         std::string last_;
         bool finished_ = false;
     };
-    // Orders a checkpoint, or joins the one being dumped; urgent: drained before others. Errc::exists: the one before is still on its way
-    // into the store; ask again.
-    Result<Watch> create(std::uint32_t job_id, bool urgent, const rpc::Caller& caller);
+    // Orders a checkpoint of a job, or of the tasks of one of its steps (Slurm's id), or joins the one being dumped; urgent: drained before others.
+    // Errc::exists: the one before is still on its way into the store, or is of something else; ask again.
+    Result<Watch> create(std::uint32_t job_id, std::optional<std::uint32_t> step_id, bool urgent, const rpc::Caller& caller);
     // Puts a running job back into the queue; it will go on from its latest complete checkpoint.
     Result<> requeue(std::uint32_t job_id, const rpc::Caller& caller);
     Result<rpc::PinReply> pin(const rpc::PinRequest& request, const rpc::Caller& caller);
@@ -106,11 +115,6 @@ class Controller {
         std::shared_ptr<NodeOutbox> outbox;  // null: not connected
         rpc::NodeInfo info;
     };
-    struct LiveTask {  // the batch script of a running job
-        std::string node;
-        rpc::Task task;
-        std::chrono::steady_clock::time_point due;
-    };
     struct ResumeSession {  // one restart of a job: which checkpoints were tried
         std::uint32_t restart_count = 0;
         std::string node;
@@ -119,6 +123,7 @@ class Controller {
         std::uint64_t query = 0;   // that it was ordered for
         int lost = 0;              // queries for it whose outcome nobody told: sckptd was killed meanwhile
         bool reported = false;     // its success
+        std::uint32_t doubted = 0; // the one whose image the node could not verify
         bool node_fault = false;   // the node could not restore, whatever the image: an older one would fare no better
     };
 
@@ -130,24 +135,38 @@ class Controller {
     void end_job(const JobRow& job, JobOutcome outcome);
     bool waits_for_rebuild() const;
     bool send(const std::string& node, rpc::ControllerMessage message);
-    void schedule_next(LiveTask& live, const JobRow& job);
+    void schedule_next(LiveJob& live, const JobRow& job);
     void note(RowId job, const std::string& text);
     void announce();  // something that watchers look at has changed
 
     // controller_generations.cpp
-    Result<std::shared_ptr<Generation>> begin_generation(const JobRow& job, LiveTask& live, bool urgent);
-    Result<rpc::DumpOrder> dump_order(const JobRow& job, const LiveTask& live, const CheckpointRow& row) const;
-    std::shared_ptr<Generation> generation_of_job(std::uint32_t job_id) const;
-    void make_urgent(Generation& generation);
-    void drop_generation(RowId checkpoint, const std::string& reason);
-    void finish_generation(const std::shared_ptr<Generation>& generation, std::optional<Error> error);
+    using Run = std::shared_ptr<CheckpointRun>;
+    Result<Run> begin_checkpoint(const JobRow& job, LiveJob& live, bool urgent);
+    Result<Run> begin_step_checkpoint(const JobRow& job, const LiveJob& live, std::uint32_t key, bool urgent);
+    Result<Run> begin_run(const JobRow& job, Generation generation, const std::string& step, bool urgent);
+    Run run_of_job(std::uint32_t job_id) const;
+    void carry_out(const Run& run, GenerationOrders orders);
+    GenerationOrders carry_out_one(const Run& run, const GenerationOrder& order);
+    GenerationOrders capture(const Run& run);
+    GenerationOrders complete(const Run& run);
+    void dropped(const Run& run);
+    void finish(const Run& run, std::optional<Error> error);
+    void make_urgent(CheckpointRun& run);
+    void make_due(std::uint32_t job_id);
     void abandon_unfinished(const JobRow& job, const std::string& reason);
+    void ranks_changed(std::uint32_t job_id);
+    void steps_found(const std::string& node, const rpc::StepsFound& found);
     void dump_done(const std::string& node, const rpc::DumpDone& done);
     void drain_request(const std::string& node, const rpc::DrainRequest& request);
-    void drain_progress(const rpc::DrainProgress& progress);
+    void drain_progress(const std::string& node, const rpc::DrainProgress& progress);
     void store_done(const std::string& node, const rpc::StoreDone& done);
-    void evicted(const std::string& node, RowId checkpoint);
     bool drain_is_near(const JobRow& job);
+
+    // controller_orders.cpp
+    Result<rpc::DumpOrder> dump_order(CheckpointRun& run, const std::vector<std::string>& tasks) const;
+    bool send_dump(CheckpointRun& run, const std::string& node, const std::vector<std::string>& tasks);
+    void send_script(const std::string& node, RowId checkpoint);
+    void send_release(const CheckpointRun& run, const std::string& node);
     void send_grants();
     void send_drop(const std::string& node, RowId checkpoint);
     void send_stored(const std::string& node, RowId checkpoint);
@@ -157,24 +176,35 @@ class Controller {
     // controller_nodes.cpp
     void settle_nodes();
     void take_stock(const rpc::NodeHello& hello);
-    bool keeps_image(const std::string& node, const rpc::HeldImage& image);
+    bool keeps_part(const std::string& node, const rpc::HeldImage& part);
     void task_started(const std::string& node, const rpc::Task& task);  // takes the mutex itself
+    void script_started(const std::string& node, const rpc::Task& task, const JobRow& job);
     void task_ended(const std::string& node, const rpc::Task& task);
-    Result<SlurmJob> verify_task(const std::string& node, const rpc::Task& task);
+    void connection_lost(const std::string& node);
+    Result<SlurmJob> verify_task(const std::string& node, const rpc::Task& task);   // without the mutex, as the next
+    Result<SlurmJob> slurm_job_of(const std::string& node, const rpc::Task& task);
 
     // controller_resume.cpp
     void resume_query(const std::string& node, const rpc::ResumeQuery& query);  // takes the mutex itself
     rpc::ResumeOrder choose_resume(const JobRow& job, const rpc::ResumeQuery& query, const std::string& node, bool& hold);
-    Result<rpc::ResumeOrder> restore_order(const JobRow& job, const CheckpointRow& checkpoint);
+    Result<rpc::ResumeOrder> restore_order(const JobRow& job, const CheckpointRow& checkpoint, const std::string& task);
     rpc::ResumeOrder give_up(const JobRow& job, RestartRow restart);
-    void restore_done(const std::string& node, const rpc::RestoreDone& done);
+    void restore_done(const std::string& node, const rpc::RestoreDone& done);  // takes the mutex itself
+    std::optional<std::uint32_t> job_of_restore(const std::string& node, const rpc::RestoreDone& done);
+    void restored(const std::string& node, const rpc::RestoreDone& done);
     void restore_failed(const CheckpointRow& checkpoint, const std::string& node, const rpc::RestoreDone& done);
     void resumed(RowId job, std::uint32_t number);
     void record_restart(RowId job, const RestartRow& restart);
 
+    // controller_tasks.cpp
+    rpc::ResumeOrder resume_task(const JobRow& job, const rpc::Task& task);
+    void task_restored(const std::string& node, const rpc::RestoreDone& done);
+    void task_restore_failed(const JobRow& job, const CheckpointRow& checkpoint, const std::string& node, const rpc::RestoreDone& done);
+
     // controller_watch.cpp
     struct Errands {  // calls to Slurm that tick() makes once the mutex is free
         std::vector<std::uint32_t> start_now, requeue;
+        std::map<std::uint32_t, std::string> hold;  // job id → why
         std::vector<JobRow> gone;  // not in Slurm's list: asked for once more before they are forgotten
     };
     void watch_jobs(const std::vector<SlurmJob>& jobs, std::chrono::steady_clock::time_point snapshot, Errands& errands);
@@ -182,13 +212,15 @@ class Controller {
     void watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& errands);
     void check_generations();
     void start_due_checkpoints();
+    void learn_store();
     void learn_cluster();  // without the mutex, as those that follow
     void run_errands(const Errands& errands);
     void hold(std::uint32_t job_id, const std::string& reason);
 
     // controller_query.cpp
     rpc::Job describe(const JobRow& job, bool whole, std::optional<std::uint32_t> only_checkpoint) const;
-    rpc::Checkpoint describe(const CheckpointRow& row, bool whole) const;
+    rpc::Checkpoint describe(const CheckpointRow& row) const;
+    void describe_images(const CheckpointRow& row, bool files, rpc::Checkpoint& message) const;
     bool is_listed(const JobRow& job) const;
 
     const Config config_;
@@ -202,11 +234,12 @@ class Controller {
     mutable std::mutex mutex_;
     std::condition_variable changed_;  // a generation made progress, or a restart
     std::uint64_t changes_ = 0;
+    std::string store_trouble_;  // why the catalogue does not know its store yet
     std::string cluster_;  // Slurm's ClusterName; "" until slurmctld has answered
     std::map<std::string, NodeState> nodes_;
     std::map<std::string, rpc::NodeHello> unsettled_;  // of nodes whose stock is taken once the catalogue is rebuilt
-    std::map<std::uint32_t, LiveTask> live_;                    // by job id
-    std::map<RowId, std::shared_ptr<Generation>> generations_;  // by checkpoint, until finished
+    LiveJobs live_;
+    std::map<RowId, Run> runs_;  // by checkpoint, until finished
     DrainGrants grants_;
     std::map<std::uint32_t, ResumeSession> resumes_;                          // by job id
     std::map<std::uint32_t, std::uint32_t> counted_;                          // job id → restart count whose failed end was counted
@@ -214,7 +247,11 @@ class Controller {
     std::map<std::uint32_t, SlurmJob> slurm_jobs_;                            // as of the last tick
     std::map<std::uint32_t, std::chrono::steady_clock::time_point> touched_;  // job id → its last report: newer than an older list
     std::vector<std::pair<std::string, rpc::Task>> unverified_;               // Slurm did not answer yet, or the catalogue is not ready
+    std::vector<std::pair<std::string, rpc::RestoreDone>> unconfirmed_;       // Slurm was to be asked about them, and did not answer yet
     std::map<RowId, std::chrono::steady_clock::time_point> waiting_;          // captured checkpoints that a restart waits for, since when
+    std::map<std::uint32_t, std::uint32_t> avoid_;                            // job id → its restart begins below this checkpoint: tasks of it failed
+    std::vector<std::uint32_t> to_requeue_;                                   // a task of theirs cannot be restored
+    std::map<std::uint32_t, std::string> to_hold_;                            // job id → why
     std::deque<rpc::Orphan> leftovers_;                                       // of fast tiers
     bool slurm_reachable_ = false;
 };

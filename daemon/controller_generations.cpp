@@ -1,196 +1,320 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Checkpoints while they are made: ordered, dumped, drained, complete or dropped.
+// Checkpoints while they are made. What is to be done when is Generation's business (daemon/generation.h); here its orders are carried out,
+// and what nodes, the catalogue and the clock say is fed to it.
 #include <algorithm>
 #include <format>
+#include <utility>
 
 #include "daemon/controller.h"
+#include "image_store/names.h"
+#include "rpc/task_name.h"
 
 namespace sckpt {
 namespace {
 
 using std::chrono::seconds;
 using std::chrono::steady_clock;
-
-// Past the node's own deadlines for a dump (to have room for it, and to make it), the node is not heard of any more.
-constexpr seconds kDumpGrace{60};
+using What = GenerationOrder::What;
 
 // How long a restart waits for a newer image that is being stored.
 constexpr seconds kDrainWait{120};
 
-std::uint64_t wire_id(RowId id) { return static_cast<std::uint64_t>(id); }
+bool is_captured(const CheckpointRun& run) {
+    return run.generation.phase() == GenerationPhase::storing || run.generation.phase() == GenerationPhase::completing;
+}
+
+std::uint32_t longest_frozen(const CheckpointRun& run) {
+    std::uint32_t longest = 0;
+    for (const auto& [task, image] : run.generation.images()) longest = std::max(longest, image.frozen_ms);
+    for (const auto& [task, image] : run.generation.stored()) longest = std::max(longest, image.frozen_ms);
+    return longest;
+}
+
+// What a job's drain writes is in its directory, and so is what it refers to.
+bool is_in_directory(const StoredImage& image, const std::string& directory) {
+    return directory_of(image.manifest) == directory &&
+           std::ranges::all_of(image.packs, [&](const PackUse& pack) { return directory_of(pack.path) == directory; });
+}
+
+// What is said of the drains of all nodes at once: sums, and what the slowest state is.
+rpc::Drain sum_of(const std::map<std::string, rpc::Drain>& drains, std::uint64_t bytes) {
+    rpc::Drain sum;
+    sum.set_phase(rpc::Drain::QUEUED);
+    for (const auto& [node, drain] : drains) {
+        sum.set_bytes_done(sum.bytes_done() + drain.bytes_done());
+        sum.set_bytes_written(sum.bytes_written() + drain.bytes_written());
+        sum.set_bytes_per_second(sum.bytes_per_second() + drain.bytes_per_second());
+        sum.set_urgent(sum.urgent() || drain.urgent());
+        if (drain.phase() == rpc::Drain::COPYING && sum.phase() != rpc::Drain::WAITING) sum.set_phase(rpc::Drain::COPYING);
+        if (drain.phase() != rpc::Drain::WAITING) continue;
+        sum.set_phase(rpc::Drain::WAITING);
+        sum.set_text(drains.size() == 1 ? drain.text() : node + ": " + drain.text());
+    }
+    sum.set_bytes_total(bytes);
+    return sum;
+}
 
 }  // namespace
 
-std::shared_ptr<Generation> Controller::generation_of_job(std::uint32_t job_id) const {
-    for (const auto& [id, generation] : generations_)
-        if (generation->job_id == job_id) return generation;
+Controller::Run Controller::run_of_job(std::uint32_t job_id) const {
+    for (const auto& [id, run] : runs_)
+        if (run->job_id == job_id) return run;
     return nullptr;
 }
 
-Result<std::shared_ptr<Generation>> Controller::begin_generation(const JobRow& job, LiveTask& live, bool urgent) {
+// ---------------------------------------------------------------- the beginning
+
+Result<Controller::Run> Controller::begin_checkpoint(const JobRow& job, LiveJob& live, bool urgent) {
+    if (!live.has_script())
+        return fail(Errc::unsupported, std::format("job {} has no batch script, so only its steps can be checkpointed: `sckpt create {}.STEP`",
+                                                   job.job_id, job.job_id));
     const auto node = nodes_.find(live.node);
     if (node == nodes_.end() || !node->second.outbox)
         return fail(Errc::unavailable, std::format("node {} of job {} has no connection to sckptctld", live.node, job.job_id));
     if (!node->second.info.backend_usable())
         return fail(Errc::unsupported, std::format("node {} cannot make checkpoints: {}", live.node, node->second.info.backend_reason()));
-    ImageRow image;
-    image.task = "batch";
-    image.node = live.node;
-    SCKPT_ASSIGN(const CheckpointRow row, catalogue_.begin_checkpoint(job.id, image, urgent, unix_now()));
-    rpc::ControllerMessage message;
-    auto order = dump_order(job, live, row);
-    if (!order) {
-        worked(catalogue_.failed(row.id, order.error().text));
-        return std::unexpected(order.error());
-    }
-    *message.mutable_dump() = std::move(*order);
-
-    auto generation = std::make_shared<Generation>();
-    generation->id = row.id;
-    generation->job = job.id;
-    generation->job_id = job.job_id;
-    generation->node = live.node;
-    generation->urgent = urgent;
-    generation->progress.set_phase(rpc::CreateProgress::ORDERED);
-    generation->progress.set_checkpoint(row.number);
-    generation->dump_deadline = steady_clock::now() + seconds(2 * config_.node.dump_timeout_seconds) + kDumpGrace;
-    generations_[row.id] = generation;
-    send(live.node, std::move(message));
+    if (catalogue_.store_id().empty()) return fail(Errc::unavailable, "there is no store yet: `sckpt status` tells an administrator what to do");
     schedule_next(live, job);
-    announce();
-    return generation;
+    return begin_run(job, Generation::of_job(live.node, seconds(config_.node.dump_timeout_seconds)), "", urgent);
 }
 
-Result<rpc::DumpOrder> Controller::dump_order(const JobRow& job, const LiveTask& live, const CheckpointRow& row) const {
-    rpc::DumpOrder order;
-    order.set_checkpoint_id(wire_id(row.id));
-    order.set_job_id(job.job_id);
-    order.set_step_id(live.task.step_id());
-    order.set_task_id(live.task.task_id());
-    order.set_uid(job.uid);
-    order.set_directory(job_directory(job));
-    order.set_number(row.number);
-    order.set_urgent(row.urgent);
-    if (row.base != 0) {
-        SCKPT_ASSIGN(const std::optional<ImageRow> base, catalogue_.image(row.base));
-        if (!base) return fail(Errc::internal, std::format("checkpoint row {} has no image", row.base));
-        order.mutable_base()->set_path(base->manifest);
-        order.mutable_base()->set_digest(base->digest);
-        order.mutable_base()->set_checkpoint_id(wire_id(row.base));
-    }
-    SCKPT_ASSIGN(const std::vector<CheckpointRow> earlier, catalogue_.checkpoints(job.id));
-    for (const CheckpointRow& checkpoint : earlier)
-        if (checkpoint.bytes != 0) order.set_last_bytes(checkpoint.bytes);
-    order.set_cluster(cluster_);
-    order.set_user(job.user);
-    order.set_account(job.account);
-    order.set_submit_time(job.submit_time);
-    order.set_restart_count(live.task.restart_count());
-    order.set_job_row(job.id);
-    order.set_interval_seconds(job.interval_seconds);
-    order.set_max_restarts(job.max_restarts);
-    return order;
+Result<Controller::Run> Controller::begin_step_checkpoint(const JobRow& job, const LiveJob& live, std::uint32_t key, bool urgent) {
+    const auto step = live.steps.find(key);
+    if (step == live.steps.end()) return fail(Errc::not_found, std::format("job {} has no such step now", job.job_id));
+    std::vector<StepRank> ranks;
+    for (const auto& [number, rank] : step->second.ranks) ranks.push_back(rank);
+    const LiveStep whole{key, step->second.tasks};
+    SCKPT_ASSIGN(Generation generation, Generation::of_steps({&whole, 1}, ranks, seconds(config_.node.dump_timeout_seconds)));
+    return begin_run(job, std::move(generation), step_name(key), urgent);
 }
 
-Result<Controller::Watch> Controller::create(std::uint32_t job_id, bool urgent, const rpc::Caller& caller) {
+Result<Controller::Run> Controller::begin_run(const JobRow& job, Generation generation, const std::string& step, bool urgent) {
+    settle_nodes();  // what they held when they connected says nothing of a checkpoint that is begun now
+    SCKPT_ASSIGN(const CheckpointRow row, catalogue_.begin_checkpoint(job.id, urgent, unix_now(), step));
+    auto run = std::make_shared<CheckpointRun>(row.id, job.id, job.job_id, std::move(generation));
+    run->step = step;
+    run->urgent = urgent;
+    run->progress.set_phase(rpc::CreateProgress::ORDERED);
+    run->progress.set_checkpoint(row.number);
+    runs_[row.id] = run;
+    carry_out(run, run->generation.begin());
+    if (run->error) return std::unexpected(*run->error);
+    return run;
+}
+
+Result<Controller::Watch> Controller::create(std::uint32_t job_id, std::optional<std::uint32_t> step_id, bool urgent,
+                                             const rpc::Caller& caller) {
     const std::lock_guard lock(mutex_);
     SCKPT_ASSIGN(const JobRow job, job_for(job_id, caller));
-    const auto live = live_.find(job_id);
-    if (live == live_.end())
+    LiveJob* live = live_.find(job_id);
+    if (live == nullptr)
         return fail(Errc::busy, std::format("job {} is not running under sckpt now; squeue -j {} shows its state", job_id, job_id));
-    auto generation = generation_of_job(job_id);
-    if (generation && urgent) make_urgent(*generation);
-    if (generation && generation->progress.phase() == rpc::CreateProgress::CAPTURED)
-        return fail(Errc::exists, "");  // the service waits for it, and asks again
-    if (!generation) {
-        SCKPT_ASSIGN(generation, begin_generation(job, live->second, urgent));
-        note(job.id, std::format("checkpoint {} ordered by uid {}", generation->progress.checkpoint(), caller.uid));
+    std::optional<std::uint32_t> key;
+    if (step_id) {
+        key = live_.step_key(job_id, *step_id);
+        if (!key) return fail(Errc::not_found, std::format("job {} has no running step {} under sckpt; squeue -s -j {} shows its steps",
+                                                           job_id, *step_id, job_id));
     }
-    return Watch(this, generation);
+    Run run = run_of_job(job_id);
+    if (run && urgent) make_urgent(*run);
+    const bool same = run && run->step == (key ? step_name(*key) : "");
+    if (run && (!same || is_captured(*run))) return fail(Errc::exists, "");  // the service waits for it, and asks again
+    if (!run) {
+        SCKPT_ASSIGN(run, key ? begin_step_checkpoint(job, *live, *key, urgent) : begin_checkpoint(job, *live, urgent));
+        note(job.id, std::format("checkpoint {} {}ordered by uid {}", run->progress.checkpoint(),
+                                 step_id ? std::format("of step {} ", *step_id) : "", caller.uid));
+    }
+    return Watch(this, run);
 }
 
 Result<std::optional<rpc::CreateProgress>> Controller::Watch::next() {
     std::unique_lock lock(controller_->mutex_);
-    const auto news = [&] { return generation_->finished || generation_->progress.SerializeAsString() != last_; };
+    const auto news = [&] { return run_->finished || run_->progress.SerializeAsString() != last_; };
     if (!controller_->changed_.wait_for(lock, seconds(1), news)) return std::optional<rpc::CreateProgress>();
-    last_ = generation_->progress.SerializeAsString();
-    finished_ = generation_->finished;
-    if (generation_->error) return std::unexpected(*generation_->error);
-    return std::optional(generation_->progress);
+    last_ = run_->progress.SerializeAsString();
+    finished_ = run_->finished;
+    if (run_->error) return std::unexpected(*run_->error);
+    return std::optional(run_->progress);
+}
+
+// ---------------------------------------------------------------- orders
+
+// Each order may lead to more, which come after those that are waiting already.
+void Controller::carry_out(const Run& run, GenerationOrders orders) {
+    for (std::size_t at = 0; at < orders.size(); ++at) {
+        GenerationOrders more = carry_out_one(run, GenerationOrder(orders[at]));
+        orders.insert(orders.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+    }
+    const std::pair now(run->generation.phase(), run->generation.limit());
+    if (std::exchange(run->timed, now) != now) run->timed_since = steady_clock::now();
+    announce();
+}
+
+GenerationOrders Controller::carry_out_one(const Run& run, const GenerationOrder& order) {
+    Generation& generation = run->generation;
+    switch (order.what) {
+        case What::hold_script: return send_dump(*run, order.node, {kBatchTask}) ? GenerationOrders() : generation.detached(order.node);
+        case What::dump_tasks: return send_dump(*run, order.node, order.tasks) ? GenerationOrders() : generation.detached(order.node);
+        case What::ask_ranks: {
+            const LiveJob* live = live_.find(run->job_id);
+            return live ? generation.ranks_known(live->ranks()) : GenerationOrders();
+        }
+        case What::dump_script: send_script(order.node, run->id); return {};
+        case What::capture: return capture(run);
+        case What::release: send_release(*run, order.node); return {};
+        case What::complete: return complete(run);
+        case What::stored: send_stored(order.node, run->id); return {};
+        case What::fail: dropped(run); return {};
+        case What::drop: send_drop(order.node, run->id); return {};
+    }
+    std::unreachable();
+}
+
+GenerationOrders Controller::capture(const Run& run) {
+    std::vector<CapturedImage> images;
+    std::uint64_t bytes = 0;
+    for (const auto& [task, image] : run->generation.images()) {
+        images.push_back({task, image.node, image.bytes, image.files});
+        bytes += image.bytes;
+    }
+    if (const auto stored = catalogue_.captured(run->id, images, run->generation.ended()); !stored)
+        return run->generation.capture_failed(stored.error().text);
+    run->progress.set_phase(rpc::CreateProgress::CAPTURED);
+    run->progress.set_bytes(bytes);
+    run->progress.set_frozen_ms(longest_frozen(*run));
+    *run->progress.mutable_drain() = sum_of({}, bytes);
+    return run->generation.captured();
+}
+
+GenerationOrders Controller::complete(const Run& run) {
+    std::vector<StoredTask> images;
+    std::uint64_t plain = 0, fresh = 0;
+    for (const auto& [task, stored] : run->generation.stored()) {
+        images.push_back({task, stored.image, stored.frozen_ms});
+        plain += stored.image.plain_bytes;
+        fresh += stored.image.new_bytes;
+    }
+    if (const auto done = catalogue_.complete(run->id, images, unix_now()); !done) {
+        std::vector<StoredImage> garbage;
+        for (const StoredTask& image : images) garbage.push_back(image.image);
+        worked(keeper_.discard(garbage));
+        if (done.error().code == Errc::corrupt) make_due(run->job_id);
+        return run->generation.complete_failed(done.error().text);
+    }
+    run->progress.set_phase(rpc::CreateProgress::COMPLETE);
+    run->progress.set_bytes(plain);
+    run->progress.set_frozen_ms(longest_frozen(*run));
+    run->progress.clear_drain();
+    note(run->job, std::format("checkpoint {} complete: {}{} bytes, {} of them new, frozen {} ms", run->progress.checkpoint(),
+                               images.size() > 1 ? std::format("{} images, ", images.size()) : "", plain, fresh, run->progress.frozen_ms()));
+    GenerationOrders orders = run->generation.completed();
+    finish(run, std::nullopt);
+    worked(catalogue_.set_job_error(run->job, ""));
+    keeper_.wake();
+    return orders;
+}
+
+// Parts that were stored already are nobody's.
+void Controller::dropped(const Run& run) {
+    const std::uint32_t number = run->progress.checkpoint();
+    const std::string& why = run->generation.why();
+    worked(catalogue_.failed(run->id, why), "dropping a checkpoint");
+    worked(catalogue_.set_job_error(run->job, std::format("checkpoint {}: {}", number, why)));
+    note(run->job, std::format("checkpoint {} dropped: {}", number, why));
+    std::vector<StoredImage> garbage;
+    for (const auto& [task, stored] : run->generation.stored()) garbage.push_back(stored.image);
+    if (!garbage.empty()) worked(keeper_.discard(garbage));
+    finish(run, Error{Errc::io, std::format("checkpoint {} of job {} was dropped: {}. The job runs on, and its earlier complete checkpoints, "
+                                            "if any, stay as they are",
+                                            number, run->job_id, why)});
+}
+
+void Controller::finish(const Run& run, std::optional<Error> error) {
+    run->error = std::move(error);
+    run->finished = true;
+    runs_.erase(run->id);
+    waiting_.erase(run->id);
+    grants_.end(run->id);
+    send_grants();
+    announce();
 }
 
 // Somebody waits for it: a requeue, or a restart.
-void Controller::make_urgent(Generation& generation) {
-    if (generation.urgent) return;
-    generation.urgent = true;
-    worked(catalogue_.set_urgent(generation.id));
-    grants_.set_urgent(generation.id);
-    if (generation.progress.phase() == rpc::CreateProgress::CAPTURED) send_urgent(generation.node, generation.id);
+void Controller::make_urgent(CheckpointRun& run) {
+    if (run.urgent) return;
+    run.urgent = true;
+    worked(catalogue_.set_urgent(run.id));
+    grants_.set_urgent(run.id);
+    if (is_captured(run))
+        for (const std::string& node : run.generation.nodes()) send_urgent(node, run.id);
     send_grants();
 }
 
-void Controller::finish_generation(const std::shared_ptr<Generation>& generation, std::optional<Error> error) {
-    generation->error = std::move(error);
-    generation->finished = true;
-    generations_.erase(generation->id);
-    waiting_.erase(generation->id);
-    grants_.end(generation->id);
-    send_grants();
-    announce();
-}
-
-void Controller::drop_generation(RowId checkpoint, const std::string& reason) {
-    const auto found = generations_.find(checkpoint);
-    if (found == generations_.end()) return;
-    const std::shared_ptr<Generation> generation = found->second;
-    const std::uint32_t number = generation->progress.checkpoint();
-    worked(catalogue_.failed(checkpoint, reason), "dropping a checkpoint");
-    worked(catalogue_.set_job_error(generation->job, std::format("checkpoint {}: {}", number, reason)));
-    note(generation->job, std::format("checkpoint {} dropped: {}", number, reason));
-    send_drop(generation->node, checkpoint);
-    finish_generation(generation, Error{Errc::io, std::format("checkpoint {} of job {} was dropped: {}. The job runs on, and its earlier "
-                                                              "complete checkpoints, if any, stay as they are",
-                                                              number, generation->job_id, reason)});
+// The next checkpoint of the job, if it makes any by itself, does not wait for its interval.
+void Controller::make_due(std::uint32_t job_id) {
+    LiveJob* live = live_.find(job_id);
+    if (live != nullptr && live->due != steady_clock::time_point::max()) live->due = steady_clock::now();
 }
 
 void Controller::abandon_unfinished(const JobRow& job, const std::string& reason) {
-    while (const auto generation = generation_of_job(job.job_id)) drop_generation(generation->id, reason);
+    while (const Run run = run_of_job(job.job_id)) {
+        carry_out(run, run->generation.cancelled(reason));
+        if (!run->finished) return;  // it is being made complete in this very moment
+    }
+}
+
+// ---------------------------------------------------------------- what nodes say
+
+// A task of the job has started or ended.
+void Controller::ranks_changed(std::uint32_t job_id) {
+    const Run run = run_of_job(job_id);
+    const LiveJob* live = live_.find(job_id);
+    const bool asks = run && run->generation.phase() == GenerationPhase::gathering;
+    if (asks && live) carry_out(run, run->generation.ranks_known(live->ranks()));
+}
+
+void Controller::steps_found(const std::string& node, const rpc::StepsFound& found) {
+    const auto run = runs_.find(static_cast<RowId>(found.checkpoint_id()));
+    if (run == runs_.end()) return settle(node, static_cast<RowId>(found.checkpoint_id()));
+    std::vector<LiveStep> steps;
+    for (const rpc::StepState& step : found.steps()) steps.push_back({step.key(), step.tasks()});
+    const Run kept = run->second;
+    carry_out(kept, kept->generation.steps_found(node, steps));
 }
 
 void Controller::dump_done(const std::string& node, const rpc::DumpDone& done) {
-    const RowId id = static_cast<RowId>(done.checkpoint_id());
-    const auto found = generations_.find(id);
-    if (found == generations_.end()) return settle(node, id);
-    if (!done.ok()) return drop_generation(id, done.error());
-    const std::shared_ptr<Generation> generation = found->second;
-    if (generation->progress.phase() == rpc::CreateProgress::CAPTURED) return;  // told twice
-    if (auto stored = catalogue_.captured(id, done.bytes(), done.frozen_ms(), to_files(done.files())); !stored)
-        return drop_generation(id, "the catalogue fails: " + stored.error().text);
-    worked(catalogue_.set_fast_node(id, node));
-    generation->progress.set_phase(rpc::CreateProgress::CAPTURED);
-    generation->progress.set_bytes(done.bytes());
-    generation->progress.set_frozen_ms(done.frozen_ms());
-    generation->progress.mutable_drain()->set_phase(rpc::Drain::QUEUED);
-    generation->progress.mutable_drain()->set_bytes_total(done.bytes());
-    if (generation->urgent) send_urgent(node, id);
-    announce();
+    const auto found = runs_.find(static_cast<RowId>(done.checkpoint_id()));
+    if (found == runs_.end()) return settle(node, static_cast<RowId>(done.checkpoint_id()));
+    const Run run = found->second;
+    if (!done.ok()) return carry_out(run, run->generation.failed(node, done.error()));
+    std::vector<GenerationImage> images;
+    std::vector<EndedTask> ended;
+    for (const rpc::DumpedImage& image : done.images()) {
+        if (image.ended()) ended.push_back({image.task(), image.wait_status()});
+        else images.push_back({image.task(), node, image.bytes(), image.frozen_ms(), to_files(image.files())});
+    }
+    if (!done.script()) return carry_out(run, run->generation.tasks_dumped(node, std::move(images), std::move(ended)));
+    if (images.size() != 1) return carry_out(run, run->generation.failed(node, "sckptd tells of no image of the batch script"));
+    carry_out(run, run->generation.script_dumped(node, images.front()));
 }
 
 void Controller::drain_request(const std::string& node, const rpc::DrainRequest& request) {
     const RowId id = static_cast<RowId>(request.checkpoint_id());
-    const auto found = generations_.find(id);
-    if (found == generations_.end()) return settle(node, id);
+    const auto found = runs_.find(id);
+    if (found == runs_.end() || !found->second->generation.has_part(node)) return settle(node, id);
     grants_.ask(id, node, request.urgent() || found->second->urgent);
     send_grants();
 }
 
-void Controller::drain_progress(const rpc::DrainProgress& progress) {
-    const auto found = generations_.find(static_cast<RowId>(progress.checkpoint_id()));
-    if (found == generations_.end()) return;
-    *found->second->progress.mutable_drain() = progress.drain();
+void Controller::drain_progress(const std::string& node, const rpc::DrainProgress& progress) {
+    const auto found = runs_.find(static_cast<RowId>(progress.checkpoint_id()));
+    if (found == runs_.end() || !found->second->generation.has_part(node)) return;
+    CheckpointRun& run = *found->second;
+    run.drains[node] = progress.drain();
+    if (is_captured(run)) *run.progress.mutable_drain() = sum_of(run.drains, run.progress.bytes());
     if (progress.drain().phase() == rpc::Drain::WAITING) {  // others may go on; the node asks again when it tries again
-        grants_.end(found->first);
+        grants_.end(run.id, node);
         send_grants();
     }
     announce();
@@ -198,81 +322,49 @@ void Controller::drain_progress(const rpc::DrainProgress& progress) {
 
 void Controller::store_done(const std::string& node, const rpc::StoreDone& done) {
     const RowId id = static_cast<RowId>(done.checkpoint_id());
-    const Result<StoredImage> image = to_stored(done.image());
-    const auto found = generations_.find(id);
-    if (found == generations_.end()) {
-        if (done.ok() && worked(image)) worked(keeper_.discard({*image}));
+    std::vector<GenerationStored> images;
+    std::vector<StoredImage> files;
+    std::optional<Error> wrong;
+    for (const rpc::StoredTask& task : done.images()) {
+        auto image = to_stored(task.image());
+        if (!image) {
+            wrong = image.error();
+            continue;
+        }
+        files.push_back(*image);
+        images.push_back({task.task(), std::move(*image), task.frozen_ms()});
+    }
+    const auto found = runs_.find(id);
+    if (found == runs_.end()) {
+        const auto known = catalogue_.images(id);  // nothing counts that a node says of other nodes' images
+        const bool its_own = worked(known) && std::ranges::contains(*known, node, &ImageRow::node);
+        if (its_own && !files.empty()) worked(keeper_.discard(files));
         return settle(node, id);
     }
-    if (!done.ok()) return drop_generation(id, done.error());
-    if (!image) return drop_generation(id, "its node told of an image that cannot be: " + image.error().text);
-    const std::shared_ptr<Generation> generation = found->second;
-    if (auto stored = catalogue_.complete(id, *image, unix_now()); !stored) {
-        drop_generation(id, "the catalogue fails: " + stored.error().text);
-        worked(keeper_.discard({*image}));
-        return;
-    }
-    send_stored(node, id);
-    generation->progress.set_phase(rpc::CreateProgress::COMPLETE);
-    generation->progress.set_bytes(image->plain_bytes);
-    generation->progress.clear_drain();
-    note(generation->job, std::format("checkpoint {} complete: {} bytes, {} of them new, frozen {} ms", generation->progress.checkpoint(),
-                                      image->plain_bytes, image->new_bytes, generation->progress.frozen_ms()));
-    finish_generation(generation, std::nullopt);
-    worked(catalogue_.set_job_error(generation->job, ""));
-    keeper_.wake();
+    const Run run = found->second;
+    grants_.end(id, node);
+    send_grants();
+    if (!done.ok()) return carry_out(run, run->generation.failed(node, done.error()));
+    const std::string directory = job_directory(run->job_id, run->job);
+    if (!wrong && !std::ranges::all_of(files, [&](const StoredImage& image) { return is_in_directory(image, directory); }))
+        wrong = Error{Errc::invalid, "its files are not in the job's directory"};
+    if (wrong) return carry_out(run, run->generation.failed(node, "its node told of an image that cannot be: " + wrong->text));
+    run->drains.erase(node);
+    carry_out(run, run->generation.part_stored(node, std::move(images)));
 }
 
-void Controller::evicted(const std::string& node, RowId checkpoint) {
-    const auto image = catalogue_.image(checkpoint);
-    if (worked(image) && *image && (*image)->fast_node == node) worked(catalogue_.set_fast_node(checkpoint, ""));
-}
-
-// True while an image of the job, newer than what is complete, is on its way into the store from a living node: a restart waits for it, for
-// kDrainWait at most, and it goes before others.
+// True while images of the job, newer than what is complete, are on their way into the store from living nodes: a restart waits for them, for
+// kDrainWait at most, and they go before others.
 bool Controller::drain_is_near(const JobRow& job) {
-    const auto generation = generation_of_job(job.job_id);
-    if (!generation || generation->progress.phase() != rpc::CreateProgress::CAPTURED) return false;
-    const auto node = nodes_.find(generation->node);
-    if (node == nodes_.end() || !node->second.outbox) return false;
-    make_urgent(*generation);
-    const auto [entry, is_new] = waiting_.try_emplace(generation->id, steady_clock::now());
-    return steady_clock::now() - entry->second < kDrainWait;
-}
-
-void Controller::send_grants() {
-    for (const DrainGrants::Grant& grant : grants_.take()) {
-        rpc::ControllerMessage message;
-        message.mutable_grant()->set_checkpoint_id(wire_id(grant.checkpoint));
-        message.mutable_grant()->set_bytes_per_second(grant.bytes_per_second);
-        send(grant.node, std::move(message));
+    const Run run = run_of_job(job.job_id);
+    if (!run || !run->step.empty() || !is_captured(*run)) return false;
+    for (const std::string& name : run->generation.nodes()) {
+        const auto node = nodes_.find(name);
+        if (node == nodes_.end() || !node->second.outbox) return false;
     }
-}
-
-void Controller::send_drop(const std::string& node, RowId checkpoint) {
-    rpc::ControllerMessage message;
-    message.mutable_drop()->set_checkpoint_id(wire_id(checkpoint));
-    send(node, std::move(message));
-}
-
-void Controller::send_stored(const std::string& node, RowId checkpoint) {
-    rpc::ControllerMessage message;
-    message.mutable_stored()->set_checkpoint_id(wire_id(checkpoint));
-    send(node, std::move(message));
-}
-
-void Controller::send_urgent(const std::string& node, RowId checkpoint) {
-    rpc::ControllerMessage message;
-    message.mutable_urgent()->set_checkpoint_id(wire_id(checkpoint));
-    send(node, std::move(message));
-}
-
-// A node speaks of a checkpoint that nobody awaits: it is complete, and the word of it was lost, or it was dropped.
-void Controller::settle(const std::string& node, RowId checkpoint) {
-    const auto row = catalogue_.checkpoint(checkpoint);
-    if (!worked(row)) return;  // it asks again when it connects the next time
-    if (*row && (*row)->state == CheckpointState::complete) send_stored(node, checkpoint);
-    else send_drop(node, checkpoint);
+    make_urgent(*run);
+    const auto [entry, is_new] = waiting_.try_emplace(run->id, steady_clock::now());
+    return steady_clock::now() - entry->second < kDrainWait;
 }
 
 }  // namespace sckpt

@@ -103,6 +103,7 @@ Result<> ControllerLink::attach(const std::stop_token& stop) {
         }
     });
     while (!stop.stop_requested() && stream->Read(&received)) handlers_.received(received);
+    handlers_.lost();
     writer.request_stop();
     writer.join();
     return ended();

@@ -24,6 +24,7 @@ class ControllerLink {
         std::function<Result<rpc::NodeHello>()> hello;  // asked at each connection; name and nonce are filled in here
         std::function<void()> connected;
         std::function<void(const rpc::ControllerMessage&)> received;  // from the link's thread: must not block
+        std::function<void()> lost;                                   // so is this; what was ordered is not waited for any more
     };
     ControllerLink(Config::Controller config, Handlers handlers) : config_(std::move(config)), handlers_(std::move(handlers)) {}
     void start();

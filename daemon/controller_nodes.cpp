@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // Nodes: they come and go, with the images in their fast tiers and the tasks that run there.
+#include <algorithm>
 #include <format>
 #include <utility>
 
@@ -14,6 +15,14 @@ constexpr std::size_t kLeftoversTold = 200;
 
 bool is_batch(const rpc::Task& task) { return task.step_id() == local::kBatchStep; }
 
+// Of the kept runs, because what is told to one may end it.
+template <class Runs>
+auto values_of(const Runs& runs) {
+    std::vector<typename Runs::mapped_type> values;
+    for (const auto& [id, run] : runs) values.push_back(run);
+    return values;
+}
+
 }  // namespace
 
 std::shared_ptr<NodeOutbox> Controller::attach(const rpc::NodeHello& hello) {
@@ -21,11 +30,12 @@ std::shared_ptr<NodeOutbox> Controller::attach(const rpc::NodeHello& hello) {
     {
         const std::lock_guard lock(mutex_);
         NodeState& node = nodes_[hello.name()];
+        if (node.outbox) connection_lost(hello.name());  // the end of the old connection has not been seen yet
         node.outbox = outbox;
         node.info = hello.info();
         node.info.set_name(hello.name());
         node.info.set_last_seen(unix_now());
-        std::erase_if(live_, [&](const auto& entry) { return entry.second.node == hello.name(); });
+        live_.node_attached(hello.name());
         grants_.node_lost(hello.name());  // it asks again for the drains that it has
         unsettled_[hello.name()] = hello;
         settle_nodes();
@@ -51,7 +61,7 @@ void Controller::take_stock(const rpc::NodeHello& hello) {
     std::set<RowId> held;
     for (const rpc::HeldImage& image : hello.images()) {
         const RowId id = static_cast<RowId>(image.checkpoint_id());
-        if (keeps_image(hello.name(), image)) {
+        if (keeps_part(hello.name(), image)) {
             held.insert(id);
             if (!image.dumping()) worked(catalogue_.set_fast_node(id, hello.name()));
             continue;
@@ -65,26 +75,21 @@ void Controller::take_stock(const rpc::NodeHello& hello) {
         leftovers_.push_back(std::move(leftover));
         if (leftovers_.size() > kLeftoversTold) leftovers_.pop_front();
     }
-    std::vector<RowId> lost;
-    for (const auto& [id, generation] : generations_)
-        if (generation->node == hello.name() && !held.contains(id)) lost.push_back(id);
-    for (const RowId id : lost) drop_generation(id, std::format("sckptd on {} was restarted, or the node's memory was lost", hello.name()));
+    for (const Run& run : values_of(runs_)) carry_out(run, run->generation.attached(hello.name(), held.contains(run->id)));
     send_grants();
 }
 
-bool Controller::keeps_image(const std::string& node, const rpc::HeldImage& image) {
-    const RowId id = static_cast<RowId>(image.checkpoint_id());
-    const auto found = generations_.find(id);
-    if (found != generations_.end()) {
-        const Generation& generation = *found->second;
-        if (generation.node != node) return false;
-        if (generation.urgent) send_urgent(node, id);  // the word may have been lost
-        return true;                                   // if it is not known as captured yet, the report of that is on its way
+// Of a checkpoint that is under way its Generation decides, which is told of this a moment later.
+bool Controller::keeps_part(const std::string& node, const rpc::HeldImage& part) {
+    const RowId id = static_cast<RowId>(part.checkpoint_id());
+    if (const auto found = runs_.find(id); found != runs_.end()) {
+        if (found->second->urgent) send_urgent(node, id);  // the word may have been lost
+        return found->second->generation.has_part(node);
     }
     const auto row = catalogue_.checkpoint(id);
     if (!worked(row)) return true;  // not known now: nothing is thrown away for that
-    if (image.dumping() || !*row || (*row)->state != CheckpointState::complete) return false;
-    if (!image.stored()) send_stored(node, id);
+    if (part.dumping() || !*row || (*row)->state != CheckpointState::complete) return false;
+    if (!part.stored()) send_stored(node, id);
     return true;
 }
 
@@ -99,32 +104,38 @@ void Controller::detach(const std::string& node, const std::shared_ptr<NodeOutbo
     if (found == nodes_.end() || found->second.outbox != outbox) return;  // it has attached anew meanwhile
     found->second.outbox = nullptr;
     orders_.detached(node);
-    grants_.node_lost(node);
-    send_grants();
     log_warning("node {} lost", node);
-    for (const auto& [job_id, live] : live_) {
+    for (const auto& [job_id, live] : live_.all()) {
         if (live.node != node) continue;
         if (const auto job = catalogue_.newest_job(job_id); job && *job)
             note((*job)->id, std::format("the connection to {} is lost, where the job runs", node));
     }
+    connection_lost(node);
+}
+
+void Controller::connection_lost(const std::string& node) {
+    grants_.node_lost(node);
+    for (const Run& run : values_of(runs_)) carry_out(run, run->generation.detached(node));
+    send_grants();
 }
 
 void Controller::handle(const std::string& node, const rpc::NodeMessage& message) {
     if (message.has_task_started()) return task_started(node, message.task_started().task());
     if (message.has_resume_query()) return resume_query(node, message.resume_query());
+    if (message.has_restore_done()) return restore_done(node, message.restore_done());
     const std::lock_guard lock(mutex_);
     nodes_[node].info.set_last_seen(unix_now());
     const bool of_images = message.has_dump_done() || message.has_drain_request() || message.has_drain_progress() || message.has_store_done() ||
-                           message.has_evicted() || message.has_restore_done();
+                           message.has_evicted() || message.has_steps_found();
     if (of_images && waits_for_rebuild()) return;  // said again, or seen when the node's stock is taken
     switch (message.what_case()) {
         case rpc::NodeMessage::kTaskEnded: return task_ended(node, message.task_ended().task());
         case rpc::NodeMessage::kDumpDone: return dump_done(node, message.dump_done());
         case rpc::NodeMessage::kDrainRequest: return drain_request(node, message.drain_request());
-        case rpc::NodeMessage::kDrainProgress: return drain_progress(message.drain_progress());
+        case rpc::NodeMessage::kDrainProgress: return drain_progress(node, message.drain_progress());
         case rpc::NodeMessage::kStoreDone: return store_done(node, message.store_done());
-        case rpc::NodeMessage::kEvicted: return evicted(node, static_cast<RowId>(message.evicted().checkpoint_id()));
-        case rpc::NodeMessage::kRestoreDone: return restore_done(node, message.restore_done());
+        case rpc::NodeMessage::kEvicted: worked(catalogue_.evicted(static_cast<RowId>(message.evicted().checkpoint_id()), node)); return;
+        case rpc::NodeMessage::kStepsFound: return steps_found(node, message.steps_found());
         case rpc::NodeMessage::kStoreReply: return orders_.reply(node, message.store_reply());
         case rpc::NodeMessage::kInfo:
             nodes_[node].info = message.info();
@@ -135,11 +146,26 @@ void Controller::handle(const std::string& node, const rpc::NodeMessage& message
     }
 }
 
-// A task's word counts only as far as Slurm confirms it: the job is this user's, and its batch script runs on this node.
+// What Slurm says of the job: as it was told a moment ago, where that is enough.
+Result<SlurmJob> Controller::slurm_job_of(const std::string& node, const rpc::Task& task) {
+    if (!is_batch(task)) {
+        const std::lock_guard lock(mutex_);
+        const auto known = slurm_jobs_.find(task.job_id());
+        if (known != slurm_jobs_.end() && known->second.uid == task.uid() && std::ranges::contains(known->second.nodes, node))
+            return known->second;
+    }
+    return slurm_job(task.job_id());
+}
+
+// A task's word counts only as far as Slurm confirms it: the job is this user's, and it, or its batch script, runs on this node.
 Result<SlurmJob> Controller::verify_task(const std::string& node, const rpc::Task& task) {
-    SCKPT_ASSIGN(SlurmJob slurm, slurm_job(task.job_id()));
+    SCKPT_ASSIGN(SlurmJob slurm, slurm_job_of(node, task));
     if (slurm.uid != task.uid())
         return fail(Errc::denied, std::format("uid {} on {} claims job {} of uid {}", task.uid(), node, task.job_id(), slurm.uid));
+    if (!is_batch(task)) {
+        if (std::ranges::contains(slurm.nodes, node)) return slurm;
+        return fail(Errc::invalid, std::format("{} claims a task of job {}, which does not run there", node, task.job_id()));
+    }
     if (!slurm.batch || slurm.batch_host != node)
         return fail(Errc::invalid,
                     std::format("{} claims the batch script of job {}, which runs on '{}'", node, task.job_id(), slurm.batch_host));
@@ -150,7 +176,6 @@ Result<SlurmJob> Controller::verify_task(const std::string& node, const rpc::Tas
 }
 
 void Controller::task_started(const std::string& node, const rpc::Task& task) {
-    if (!is_batch(task)) return;
     const Result<SlurmJob> slurm = verify_task(node, task);
     const std::lock_guard lock(mutex_);
     if (!slurm) {
@@ -163,28 +188,29 @@ void Controller::task_started(const std::string& node, const rpc::Task& task) {
     }
     const Result<JobRow> job = ensure_job(task, *slurm);
     if (!job) return log_error("job {}: {}", task.job_id(), job.error().text);
+    if (is_batch(task)) return script_started(node, task, *job);
+    if (live_.task_started(node, task)) ranks_changed(task.job_id());
+}
+
+void Controller::script_started(const std::string& node, const rpc::Task& task, const JobRow& job) {
     const auto session = resumes_.find(task.job_id());
     if (session != resumes_.end()) {
         // The report of the restore may have been lost with a connection; that the task runs says the same.
         const ResumeSession& last = session->second;
         if (last.restart_count == task.restart_count() && last.number != 0) {
-            if (!last.reported) record_restart(job->id, {unix_now(), last.restart_count, last.number, node, "restored", 0});
-            resumed(job->id, last.number);
+            if (!last.reported) record_restart(job.id, {unix_now(), last.restart_count, last.number, node, "restored", 0});
+            resumed(job.id, last.number);
         }
         resumes_.erase(session);
     }
-    worked(catalogue_.set_job_held(job->id, ""));
-    LiveTask& live = live_[task.job_id()];
-    live.node = node;
-    live.task = task;
-    schedule_next(live, *job);
+    worked(catalogue_.set_job_held(job.id, ""));
+    schedule_next(live_.script_started(node, task), job);
     announce();
 }
 
 void Controller::task_ended(const std::string& node, const rpc::Task& task) {
-    if (!is_batch(task)) return;
-    const auto live = live_.find(task.job_id());
-    if (live != live_.end() && live->second.node == node && live->second.task.uid() == task.uid()) live_.erase(live);
+    live_.task_ended(node, task);
+    if (!is_batch(task)) ranks_changed(task.job_id());
 }
 
 }  // namespace sckpt

@@ -26,9 +26,13 @@ const char* outcome_name(JobOutcome outcome) {
     return "unknown";
 }
 
+// An answer about several checkpoints tells the images of those that have no more than these; one about a single checkpoint tells all of its
+// images, and their files as long as it has no more than these. An answer has 64 MiB at most (rpc/channel.cpp).
+constexpr std::uint32_t kFewImages = 20, kImagesWithFiles = 1000;
+
 }  // namespace
 
-rpc::Checkpoint Controller::describe(const CheckpointRow& row, bool whole) const {
+rpc::Checkpoint Controller::describe(const CheckpointRow& row) const {
     rpc::Checkpoint message;
     message.set_number(row.number);
     message.set_state(to_rpc(row.state));
@@ -39,20 +43,32 @@ rpc::Checkpoint Controller::describe(const CheckpointRow& row, bool whole) const
     message.set_reason(row.reason);
     message.set_new_bytes(row.new_bytes);
     message.set_pinned(row.pinned);
-    if (const auto generation = generations_.find(row.id); generation != generations_.end() && generation->second->progress.has_drain())
-        *message.mutable_drain() = generation->second->progress.drain();
-    if (!whole) return message;
-    const auto image = catalogue_.image(row.id);
-    if (!image || !*image) return message;
-    rpc::Image& out = *message.add_images();
-    out.set_task((*image)->task);
-    out.set_node((*image)->node);
-    out.set_fast_node(row.state == CheckpointState::failed ? "" : (*image)->fast_node);
-    out.set_path((*image)->manifest);
-    out.set_digest((*image)->digest);
-    out.set_bytes((*image)->bytes);
-    *out.mutable_files() = to_message((*image)->files);
+    if (const auto run = runs_.find(row.id); run != runs_.end() && run->second->progress.has_drain())
+        *message.mutable_drain() = run->second->progress.drain();
+    message.set_step(row.step);
+    message.set_image_count(row.images);
     return message;
+}
+
+// files: of the images, too.
+void Controller::describe_images(const CheckpointRow& row, bool files, rpc::Checkpoint& message) const {
+    if (const auto images = catalogue_.images(row.id, files); worked(images))
+        for (const ImageRow& image : *images) {
+            rpc::Image& out = *message.add_images();
+            out.set_task(image.task);
+            out.set_node(image.node);
+            out.set_fast_node(image.fast_node);
+            out.set_path(image.manifest);
+            out.set_digest(image.digest);
+            out.set_bytes(image.bytes);
+            *out.mutable_files() = to_message(image.files);
+        }
+    if (const auto ended = catalogue_.ended_tasks(row.id); worked(ended))
+        for (const EndedTask& task : *ended) {
+            rpc::EndedTask& out = *message.add_ended();
+            out.set_task(task.task);
+            out.set_wait_status(task.wait_status);
+        }
 }
 
 rpc::Job Controller::describe(const JobRow& job, bool whole, std::optional<std::uint32_t> only_checkpoint) const {
@@ -69,13 +85,18 @@ rpc::Job Controller::describe(const JobRow& job, bool whole, std::optional<std::
     message.set_last_error(job.last_error);
     const auto slurm = slurm_jobs_.find(job.job_id);
     if (slurm != slurm_jobs_.end() && slurm->second.uid == job.uid) message.set_slurm_state(slurm->second.state_name);
-    const auto live = live_.find(job.job_id);
+    const LiveJob* live = live_.find(job.job_id);
     const auto session = resumes_.find(job.job_id);
-    if (live != live_.end()) message.set_node(live->second.node);
+    if (live != nullptr) message.set_node(live->node);
     else if (session != resumes_.end()) message.set_node(session->second.node);
     if (const auto rows = catalogue_.checkpoints(job.id))
-        for (const CheckpointRow& row : *rows)
-            if (!only_checkpoint || row.number == *only_checkpoint) *message.add_checkpoints() = describe(row, whole);
+        for (const CheckpointRow& row : *rows) {
+            if (only_checkpoint && row.number != *only_checkpoint) continue;
+            rpc::Checkpoint& checkpoint = *message.add_checkpoints();
+            checkpoint = describe(row);
+            if (whole && (only_checkpoint || row.images <= kFewImages))
+                describe_images(row, row.images <= kImagesWithFiles, checkpoint);
+        }
     if (!whole) return message;
     if (const auto rows = catalogue_.restarts(job.id))
         for (const RestartRow& row : *rows) {
@@ -99,8 +120,8 @@ rpc::Job Controller::describe(const JobRow& job, bool whole, std::optional<std::
 // Those that are over are of interest as long as something can be made of them.
 bool Controller::is_listed(const JobRow& job) const {
     if (job.outcome == JobOutcome::live || job.outcome == JobOutcome::failed) return true;
-    const auto newest = catalogue_.newest_complete(job.id);
-    return newest && newest->has_value();
+    const auto rows = catalogue_.checkpoints(job.id);
+    return rows && std::ranges::find(*rows, CheckpointState::complete, &CheckpointRow::state) != rows->end();
 }
 
 Result<rpc::ListReply> Controller::list(std::uint32_t job_id, const rpc::Caller& caller) {
@@ -134,7 +155,7 @@ Result<rpc::WatchReply> Controller::under_way(std::uint32_t job_id, const rpc::C
     std::map<std::uint32_t, std::uint32_t> jobs;  // job id → number of the checkpoint that is being made; 0: a restart
     for (const auto& [id, session] : resumes_)
         if (session.number != 0) jobs[id] = 0;
-    for (const auto& [id, generation] : generations_) jobs[generation->job_id] = generation->progress.checkpoint();
+    for (const auto& [id, run] : runs_) jobs[run->job_id] = run->progress.checkpoint();
     rpc::WatchReply reply;
     for (const auto& [id, number] : jobs) {
         if (job_id != 0 && id != job_id) continue;
@@ -160,10 +181,14 @@ rpc::StatusReply Controller::status() {
     reply.set_schema_version(Catalogue::kSchemaVersion);
     reply.set_slurm_reachable(slurm.has_value());
     reply.set_slurm_version(slurm.value_or(""));
+    reply.set_cluster(cluster_);
+    reply.set_store_id(catalogue_.store_id());
     if (!note_.empty()) reply.add_notes(note_);
+    if (!store_trouble_.empty()) reply.add_notes(store_trouble_);
     if (waits_for_rebuild())
         reply.add_notes("the catalogue is being rebuilt from the store: until then no checkpoint is made and no job restarted");
     if (const std::string trouble = keeper_.trouble(); !trouble.empty()) reply.add_notes("the collector: " + trouble);
+    if (const std::string files = keeper_.unremoved_files(); !files.empty()) reply.add_notes("the collector: " + files);
     if (const auto rows = catalogue_.jobs(false)) reply.set_jobs(static_cast<std::uint32_t>(rows->size()));
     if (const auto rows = catalogue_.checkpoints_in(CheckpointState::complete))
         reply.set_checkpoints_complete(static_cast<std::uint32_t>(rows->size()));

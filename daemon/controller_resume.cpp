@@ -6,6 +6,7 @@
 
 #include "daemon/controller.h"
 #include "rpc/local.h"
+#include "rpc/task_name.h"
 
 namespace sckpt {
 namespace {
@@ -33,17 +34,19 @@ void Controller::resume_query(const std::string& node, const rpc::ResumeQuery& q
     rpc::ControllerMessage message;
     rpc::ResumeOrder& order = *message.mutable_resume();
     bool hold_it = false;
-    if (task.step_id() != local::kBatchStep) {
-        order.set_action(rpc::ResumeOrder::FROM_BEGINNING);  // a step's task starts anew with the script that starts it
-    } else if (const Result<SlurmJob> slurm = verify_task(node, task); !slurm) {
+    if (const Result<SlurmJob> slurm = verify_task(node, task); !slurm) {
         if (passes(slurm.error())) return;
         order = refusal(slurm.error().text);
     } else {
         const std::lock_guard lock(mutex_);
         if (waits_for_rebuild()) return;  // the node asks again
         const Result<JobRow> job = ensure_job(task, *slurm);
-        if (job && drain_is_near(*job)) return;
-        order = job ? choose_resume(*job, query, node, hold_it) : refusal("the catalogue of sckptctld fails: " + job.error().text);
+        const bool script = task.step_id() == local::kBatchStep;
+        const bool has_store = !catalogue_.store_id().empty();  // else some node is about to tell
+        if (job && !has_store && catalogue_.newest_complete(job->id).value_or(std::nullopt)) return;
+        if (job && script && (drain_is_near(*job) || keeper_.doubts(job->id))) return;
+        if (!job) order = refusal("the catalogue of sckptctld fails: " + job.error().text);
+        else order = script ? choose_resume(*job, query, node, hold_it) : resume_task(*job, task);
     }
     order.set_query(query.query());
     const std::string reason = order.text();
@@ -62,6 +65,7 @@ rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::ResumeQ
     if (session.restart_count != task.restart_count()) {
         session = {};
         session.restart_count = task.restart_count();
+        if (const auto below = avoid_.find(task.job_id()); below != avoid_.end()) session.below = below->second;
     }
     session.node = node;
     if (session.number != 0 && session.query != query.query() && ++session.lost >= kLostAttempts) {
@@ -71,16 +75,27 @@ rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::ResumeQ
     const auto next = catalogue_.newest_complete(job.id, session.below);
     if (!next) return refusal("the catalogue of sckptctld fails: " + next.error().text);
     if (*next && !session.node_fault) {
-        auto order = restore_order(job, **next);
+        auto order = restore_order(job, **next, kBatchTask);
         if (!order) return refusal("the catalogue of sckptctld fails: " + order.error().text);
         session.number = (*next)->number;
         session.query = query.query();
         return *order;
     }
     const auto rows = catalogue_.checkpoints(job.id);
-    const bool any_bad = rows && std::ranges::any_of(*rows, [](const CheckpointRow& row) { return row.state == CheckpointState::bad; });
+    const bool any_bad = rows && std::ranges::any_of(*rows, [](const CheckpointRow& row) {
+        return row.state == CheckpointState::bad && row.step.empty();
+    });
     RestartRow restart{unix_now(), task.restart_count(), 0, node, "", 0};
     if (session.below != 0 || session.node_fault || any_bad) {
+        hold_it = true;
+        return give_up(job, std::move(restart));
+    }
+    const auto unreadable = catalogue_.unreadable_of(job.job_id);
+    if (!unreadable) return refusal("the catalogue of sckptctld fails: " + unreadable.error().text);
+    if (*unreadable) {
+        worked(catalogue_.set_job_error(
+            job.id, std::format("{} in the store could not be read when the catalogue was rebuilt ({}): put it in order or remove it, and run "
+                                "`sckpt-clean rebuild-catalogue`", (*unreadable)->path, (*unreadable)->why)));
         hold_it = true;
         return give_up(job, std::move(restart));
     }
@@ -94,10 +109,10 @@ rpc::ResumeOrder Controller::choose_resume(const JobRow& job, const rpc::ResumeQ
 }
 
 // Leased first: from here on its files stay where the row says they are.
-Result<rpc::ResumeOrder> Controller::restore_order(const JobRow& job, const CheckpointRow& checkpoint) {
+Result<rpc::ResumeOrder> Controller::restore_order(const JobRow& job, const CheckpointRow& checkpoint, const std::string& task) {
     SCKPT_TRY(catalogue_.lease(checkpoint.id, unix_now() + 2 * config_.node.restore_timeout_seconds + kLeaseGrace));
-    SCKPT_ASSIGN(const std::optional<ImageRow> image, catalogue_.image(checkpoint.id));
-    if (!image) return fail(Errc::internal, std::format("it has no image for checkpoint {}", checkpoint.number));
+    SCKPT_ASSIGN(const std::optional<ImageRow> image, catalogue_.image(checkpoint.id, task));
+    if (!image) return fail(Errc::internal, std::format("it has no image of {} for checkpoint {}", task, checkpoint.number));
     rpc::ResumeOrder order;
     order.set_action(rpc::ResumeOrder::RESTORE);
     order.set_checkpoint_id(static_cast<std::uint64_t>(checkpoint.id));
@@ -105,7 +120,9 @@ Result<rpc::ResumeOrder> Controller::restore_order(const JobRow& job, const Chec
     order.set_path(image->manifest);
     order.set_digest(image->digest);
     order.set_uid(job.uid);
-    order.set_bytes(checkpoint.bytes);
+    order.set_bytes(image->bytes);
+    order.set_task(task);
+    order.set_store_id(catalogue_.store_id());
     return order;
 }
 
@@ -123,7 +140,38 @@ rpc::ResumeOrder Controller::give_up(const JobRow& job, RestartRow restart) {
         std::format("{}. The job is held: `sckpt show {}` tells more; `scontrol release {}` tries again", reason, job.job_id, job.job_id));
 }
 
+// Counts from the node alone that was told to restore, for what it was told. After a restart of sckptctld nobody remembers whom that was:
+// then from the node that the job runs on, as Slurm has it.
 void Controller::restore_done(const std::string& node, const rpc::RestoreDone& done) {
+    std::optional<std::uint32_t> job_id;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!done.task().empty() && done.task() != kBatchTask) return task_restored(node, done);
+        job_id = job_of_restore(node, done);
+        if (!job_id) return;
+        if (resumes_.contains(*job_id)) return restored(node, done);
+    }
+    const Result<SlurmJob> slurm = slurm_job(*job_id);
+    const std::lock_guard lock(mutex_);
+    if (slurm && slurm->batch_host == node && slurm->restart_count == done.restart_count()) return restored(node, done);
+    if (!slurm && passes(slurm.error())) unconfirmed_.emplace_back(node, done);
+    else log_warning("{} reports a restore of job {}, which does not run there: ignored", node, *job_id);
+}
+
+// Nothing for what is not to count.
+std::optional<std::uint32_t> Controller::job_of_restore(const std::string& node, const rpc::RestoreDone& done) {
+    if (waits_for_rebuild()) return std::nullopt;  // seen when the node's task is
+    const auto row = catalogue_.checkpoint(static_cast<RowId>(done.checkpoint_id()));
+    if (!worked(row) || !*row) return std::nullopt;
+    const auto job = catalogue_.job((*row)->job);
+    if (!worked(job) || !*job) return std::nullopt;
+    const auto session = resumes_.find((*job)->job_id);
+    if (session == resumes_.end() || (session->second.node == node && session->second.query == done.query())) return (*job)->job_id;
+    log_warning("{} reports a restore of job {} that it was not told to do: ignored", node, (*job)->job_id);
+    return std::nullopt;
+}
+
+void Controller::restored(const std::string& node, const rpc::RestoreDone& done) {
     const auto row = catalogue_.checkpoint(static_cast<RowId>(done.checkpoint_id()));
     if (!worked(row) || !*row) return;
     const CheckpointRow& checkpoint = **row;
@@ -140,8 +188,11 @@ void Controller::restore_done(const std::string& node, const rpc::RestoreDone& d
         if (session.number != checkpoint.number || session.query != done.query()) continue;
         session.reported = done.ok();
         if (done.ok()) continue;
-        session.node_fault = done.node_fault();
-        if (!session.node_fault) session.below = session.number;
+        // An image that did not verify is ordered once more, unless another node finds it bad too. Fails it here again, this node is at fault.
+        const bool again = done.image_bad() && session.doubted != session.number;
+        if (again) session.doubted = session.number;
+        session.node_fault = done.node_fault() || (done.image_bad() && !again);
+        if (!session.node_fault && !again) session.below = session.number;
         session.number = 0;
         session.lost = 0;
     }
@@ -156,20 +207,25 @@ void Controller::restore_done(const std::string& node, const rpc::RestoreDone& d
 void Controller::restore_failed(const CheckpointRow& checkpoint, const std::string& node, const rpc::RestoreDone& done) {
     worked(catalogue_.set_job_error(checkpoint.job,
                                     std::format("restart from checkpoint {} on {}: {}", checkpoint.number, node, done.error())));
-    if (!done.image_bad() || checkpoint.state != CheckpointState::complete) return;
-    worked(catalogue_.bad(checkpoint.id, done.error()));
-    keeper_.wake();  // which puts its manifest aside
+    if (done.image_bad() && checkpoint.state == CheckpointState::complete)
+        keeper_.doubt(checkpoint.id, done.task().empty() ? kBatchTask : done.task(), done.digest(), node, done.error());
 }
 
 // The job goes on from `number`: what was made after it belongs to a course of events that did not happen. It goes at once, so that no
-// rebuilt catalogue finds it again.
+// rebuilt catalogue finds it again; but for what is pinned, which nobody's restart uses any more. What was made of a step alone stands by
+// itself: it is no history of the job's.
 void Controller::resumed(RowId job, std::uint32_t number) {
     const auto rows = catalogue_.checkpoints(job);
     if (!worked(rows)) return;
     for (const CheckpointRow& row : *rows) {
         if (row.number == number) worked(catalogue_.lease(row.id, 0));
-        if (row.number <= number || row.state != CheckpointState::complete) continue;
+        if (row.number <= number || row.state != CheckpointState::complete || !row.step.empty()) continue;
         const std::string why = std::format("the job went on from checkpoint {}", number);
+        if (row.passed) continue;
+        if (row.pinned) {
+            if (worked(catalogue_.set_passed(row.id, why))) note(job, std::format("checkpoint {} stays, as it is pinned: {}", row.number, why));
+            continue;
+        }
         if (!worked(catalogue_.bad(row.id, why))) continue;
         worked(catalogue_.lease(row.id, 0));
         if (worked(catalogue_.remove_checkpoint(row.id, unix_now()))) note(job, std::format("checkpoint {} removed: {}", row.number, why));

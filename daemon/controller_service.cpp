@@ -46,11 +46,12 @@ grpc::Status CommandService::Create(grpc::ServerContext* context, const rpc::Cre
         if (!caller) return rpc::status_from_error(caller.error());
         const auto gone = [&] { return context->IsCancelled() || stopping_; };
         const grpc::Status cancelled(grpc::StatusCode::CANCELLED, "sckptctld is stopping; the checkpoint goes on without you");
-        Result<Controller::Watch> watch = controller_.create(request->job_id(), request->requeue(), *caller);
+        const auto step = request->has_step_id() ? std::optional(request->step_id()) : std::nullopt;
+        Result<Controller::Watch> watch = controller_.create(request->job_id(), step, request->requeue(), *caller);
         while (!watch && watch.error().code == Errc::exists) {  // the one before is on its way into the store
             if (gone()) return cancelled;
             std::this_thread::sleep_for(std::chrono::milliseconds(100));
-            watch = controller_.create(request->job_id(), request->requeue(), *caller);
+            watch = controller_.create(request->job_id(), step, request->requeue(), *caller);
         }
         if (!watch) return rpc::status_from_error(watch.error());
         rpc::CreateProgress last;

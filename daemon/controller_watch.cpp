@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // The watcher: compares what Slurm says of the jobs with the catalogue, restarts what failed, starts what is due.
+#include <algorithm>
 #include <format>
+#include <iterator>
+#include <utility>
 
 #include "daemon/controller.h"
 
@@ -23,6 +26,7 @@ void Controller::tick() {
     const Result<std::vector<SlurmJob>> jobs = slurm_jobs();
     Errands errands;
     std::vector<std::pair<std::string, rpc::Task>> unverified;
+    std::vector<std::pair<std::string, rpc::RestoreDone>> unconfirmed;
     {
         const std::lock_guard lock(mutex_);
         if (jobs.has_value() != slurm_reachable_) {
@@ -30,16 +34,36 @@ void Controller::tick() {
             else log_warning("{}", jobs.error().text);
         }
         slurm_reachable_ = jobs.has_value();
+        learn_store();
         check_generations();
         settle_nodes();
         if (jobs && !waits_for_rebuild()) {
             watch_jobs(*jobs, snapshot, errands);
             unverified.swap(unverified_);
+            unconfirmed.swap(unconfirmed_);
         }
+        std::ranges::move(std::exchange(to_requeue_, {}), std::back_inserter(errands.requeue));
+        errands.hold = std::exchange(to_hold_, {});
         start_due_checkpoints();
     }
+    for (const auto& [node, done] : unconfirmed) restore_done(node, done);
     for (const auto& [node, task] : unverified) task_started(node, task);
     run_errands(errands);
+}
+
+// The first store of this cluster that nodes see is the one that the catalogue is about, from then on. Not as long as they see several.
+void Controller::learn_store() {
+    if (!catalogue_.store_id().empty()) return store_trouble_.clear();
+    std::set<std::string> seen;
+    for (const auto& [name, node] : nodes_)
+        if (node.outbox && !node.info.store_id().empty() && node.info.store_cluster() == cluster_) seen.insert(node.info.store_id());
+    if (seen.size() == 1 && worked(catalogue_.set_store_id(*seen.begin()))) {
+        log_info("the store of this cluster is {}", *seen.begin());
+        return keeper_.wake();
+    }
+    store_trouble_ = seen.empty() ? "no node sees a store of this cluster: it is made once, on a node where the file system of store.directory is "
+                                    "mounted, by `sckpt-clean make-store`"
+                                  : "the nodes see different stores of this cluster at store.directory: the wrong ones are to be unmounted first";
 }
 
 // Manifests say of which cluster they are.
@@ -77,7 +101,7 @@ void Controller::watch_job(const JobRow& job, steady_clock::time_point snapshot,
     }
     const SlurmJob& slurm = found->second;
     if (slurm.state != SlurmJobState::pending) return watch_ended(job, slurm, errands);
-    live_.erase(job.job_id);  // its node may have died without a word
+    live_.forget(job.job_id);  // its nodes may have died without a word
 
     // Requeued, by Slurm, by somebody or by us. Slurm lets such a job wait until its old credential has expired (121 s by default);
     // once its nodes are free there is nothing to wait for. Done once for each requeue: who sets a later time by hand is not fought.
@@ -119,7 +143,7 @@ void Controller::watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& 
             worked(catalogue_.set_job_held(job.id, decision.reason));
             return end_job(job, JobOutcome::failed);
         case EndAction::requeue:
-            live_.erase(job.job_id);
+            live_.forget(job.job_id);
             if (near) return;
             abandon_unfinished(job, "the job ended");
             // Counted before it is done, once for each end: a crash in between costs one restart, never adds one, and a slurmctld that
@@ -135,19 +159,18 @@ void Controller::watch_ended(const JobRow& job, const SlurmJob& slurm, Errands& 
 }
 
 void Controller::check_generations() {
-    std::vector<RowId> late;
-    for (const auto& [id, generation] : generations_)
-        if (generation->progress.phase() == rpc::CreateProgress::ORDERED && steady_clock::now() > generation->dump_deadline)
-            late.push_back(id);
-    for (const RowId id : late) drop_generation(id, "its node did not report in time");
+    std::vector<Run> late;
+    for (const auto& [id, run] : runs_)
+        if (const auto limit = run->generation.limit(); limit && steady_clock::now() > run->timed_since + *limit) late.push_back(run);
+    for (const Run& run : late) carry_out(run, run->generation.deadline());
 }
 
 void Controller::start_due_checkpoints() {
-    for (auto& [job_id, live] : live_) {
-        if (steady_clock::now() < live.due || generation_of_job(job_id)) continue;
+    for (auto& [job_id, live] : live_.all()) {
+        if (!live.has_script() || steady_clock::now() < live.due || run_of_job(job_id)) continue;
         const auto job = catalogue_.newest_job(job_id);
         if (!job || !*job) continue;
-        const auto begun = begin_generation(**job, live, false);
+        const auto begun = begin_checkpoint(**job, live, false);
         if (begun) continue;
         schedule_next(live, **job);
         worked(catalogue_.set_job_error((*job)->id, begun.error().text));
@@ -163,6 +186,7 @@ void Controller::run_errands(const Errands& errands) {
             if (job && *job) note((*job)->id, done.error().text);
         }
     }
+    for (const auto& [job_id, reason] : errands.hold) hold(job_id, reason);
     for (const JobRow& job : errands.gone) {
         const auto slurm = slurm_job(job.job_id);
         if (slurm ? is_run_of(job, *slurm) : slurm.error().code != Errc::not_found) continue;

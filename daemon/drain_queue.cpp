@@ -65,6 +65,7 @@ void DrainQueue::make_urgent(std::uint64_t id) {
     entry.next_try = {};
     entry.retry = times_.first_retry;
     entry.reported = {};
+    if (!entry.running) entry.grant = Grant::none;  // that was for a periodic one
     entry.stop = entry.running && entry.state.done < entry.state.total / 2;  // else it is sooner done than begun anew
     changed();
 }
@@ -126,18 +127,19 @@ DrainQueue::Plan DrainQueue::plan() {
     std::vector<EntryPtr> order;
     for (const auto& [id, entry] : entries_) order.push_back(entry);
     std::ranges::sort(order, {}, [](const EntryPtr& entry) { return std::pair(!entry->state.urgent, entry->order); });
-    std::int64_t free = std::max<std::int64_t>(limits_.streams, 1) - counted_;
+    std::int64_t free = std::max<std::int64_t>(limits_.streams, 1) - (running_ - running_urgent_);
+    std::int64_t free_urgent = std::max<std::int64_t>(limits_.urgent_streams, 1) - running_urgent_;
     for (const EntryPtr& entry : order) {
         if (entry->removed) continue;
         if (entry->running) {
             if (entry->grant == Grant::none && hooks_.connected()) ask(*entry, plan);  // it is counted there all the same
         } else if (Clock::now() < entry->next_try) {
             plan.wake = std::min(plan.wake, entry->next_try);
-        } else if (entry->state.urgent) {
-            start(entry, plan);
-        } else if (free > 0) {
-            --free;
+        } else if (entry->state.urgent ? free_urgent > 0 : free > 0) {
+            --(entry->state.urgent ? free_urgent : free);
             if (may_start(*entry, plan)) start(entry, plan);
+        } else if (entry->state.urgent) {
+            free = 0;  // the others come after it
         }
         if (entry->reported != Clock::time_point{}) continue;
         entry->reported = Clock::now();
@@ -151,7 +153,7 @@ void DrainQueue::ask(Entry& entry, Plan& plan) {
     plan.ask.push_back({entry.id, entry.state.total, entry.state.urgent});
 }
 
-// A periodic one whose turn it is on this node.
+// One whose turn it is on this node.
 bool DrainQueue::may_start(Entry& entry, Plan& plan) {
     if (entry.grant == Grant::given) return true;
     const auto now = Clock::now();
@@ -160,7 +162,7 @@ bool DrainQueue::may_start(Entry& entry, Plan& plan) {
         if (entry.grant == Grant::none) ask(entry, plan);
     } else {
         if (!disconnected_since_) disconnected_since_ = now;
-        if (now >= *disconnected_since_ + times_.patience) return true;
+        if (entry.state.urgent || now >= *disconnected_since_ + times_.patience) return true;
     }
     plan.wake = std::min(plan.wake, now + times_.patience / 4);  // nobody tells that a connection is lost
     return false;
@@ -184,18 +186,17 @@ void DrainQueue::start(const EntryPtr& entry, Plan& plan) {
         return;
     }
     entry->running = true;
-    entry->counted = !urgent;
-    counted_ += entry->counted ? 1 : 0;
+    entry->urgent_run = urgent;
+    running_urgent_ += urgent ? 1 : 0;
     ++running_;
     entry->state.phase = DrainState::Phase::copying;
     entry->state.text.clear();
     entry->state.done = entry->state.written = entry->state.rate = entry->reported_done = 0;
     entry->reported = {};
-    if (entry->grant == Grant::none && hooks_.connected()) ask(*entry, plan);  // an urgent one, which does not wait for the answer
 }
 
 void DrainQueue::run(const EntryPtr& entry, const StoreCall& call) {
-    const Result<StoredImage> outcome = [&]() -> Result<StoredImage> {
+    const Result<> outcome = [&]() -> Result<> {
         try {
             return hooks_.drain(entry->id, call);
         } catch (const std::exception& e) {
@@ -204,13 +205,13 @@ void DrainQueue::run(const EntryPtr& entry, const StoreCall& call) {
     }();
     std::unique_lock lock(mutex_);
     finish(entry, outcome, lock);
-    if (entry->counted) --counted_;
+    if (entry->urgent_run) --running_urgent_;
     --running_;
     entry->running = false;
     changed();
 }
 
-void DrainQueue::finish(const EntryPtr& entry, const Result<StoredImage>& outcome, std::unique_lock<std::mutex>& lock) {
+void DrainQueue::finish(const EntryPtr& entry, const Result<>& outcome, std::unique_lock<std::mutex>& lock) {
     if (entry->removed) return;
     if (outcome || (is_final(outcome.error().code) && !entry->stop)) {
         lock.unlock();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Which captured image is copied into the store now. Urgent ones start at once, at normal priority and without limits. Periodic ones go in
-// the order of their coming, at idle priority: drain.streams at once and the node's bandwidth, and each waits for sckptctld's word, which
-// counts the drains of the whole cluster. When there has been no connection for a while, the node goes on by its own limits.
+// Whose captured images are copied into the store now. Urgent ones go first, at normal priority and as fast as they can, drain.urgent_streams
+// at once. Periodic ones go when no urgent one waits for a stream, in the order of their coming, at idle priority: drain.streams at once and
+// the node's bandwidth. Each waits for sckptctld's word, which counts the drains of the whole cluster; without a connection the node goes on
+// by its own limits: with urgent ones at once, with the others when it has been away for a while.
 // What fails for a reason of the store (full, away, hanging) is tried again for as long as the image is wanted; others go on meanwhile.
 //
-// It knows images by the catalogue's row of their checkpoint. Safe from any thread.
+// It knows what a node holds of a checkpoint by the catalogue's row of that. Safe from any thread.
 #pragma once
 
 #include <atomic>
@@ -37,15 +38,16 @@ class DrainQueue {
    public:
     using Clock = std::chrono::steady_clock;
     struct Limits {
-        std::int64_t streams = 1;
-        std::uint64_t bandwidth = 0;  // bytes per second, of all streams together; 0: no limit
+        std::int64_t streams = 1;         // of periodic ones
+        std::uint64_t bandwidth = 0;      // bytes per second, of all those streams together; 0: no limit
+        std::int64_t urgent_streams = 4;  // besides
     };
     // Called without the queue's lock, but for connected(), which must not block.
     struct Hooks {
-        std::function<Result<StoredImage>(std::uint64_t id, const StoreCall& call)> drain;  // in a thread of its own
-        std::function<void(std::uint64_t id, const Result<StoredImage>& outcome)> ended;    // stored, or never to be
-        std::function<void(std::uint64_t id, const DrainState& state)> report;              // each change, and progress about each second
-        std::function<void(std::uint64_t id, std::uint64_t bytes, bool urgent)> ask;        // sckptctld, for a grant
+        std::function<Result<>(std::uint64_t id, const StoreCall& call)> drain;       // in a thread of its own
+        std::function<void(std::uint64_t id, const Result<>& outcome)> ended;         // stored, or never to be
+        std::function<void(std::uint64_t id, const DrainState& state)> report;        // each change, and progress about each second
+        std::function<void(std::uint64_t id, std::uint64_t bytes, bool urgent)> ask;  // sckptctld, for a grant
         std::function<bool()> connected;
     };
     struct Times {
@@ -61,7 +63,7 @@ class DrainQueue {
     DrainQueue& operator=(const DrainQueue&) = delete;
 
     void add(std::uint64_t id, std::uint64_t bytes, bool urgent);
-    void make_urgent(std::uint64_t id);  // one that is not half copied begins anew, at full speed
+    void make_urgent(std::uint64_t id);  // one that is not half copied begins anew, as an urgent one
     void grant(std::uint64_t id, std::uint64_t bytes_per_second);
     void reconnected();             // what was asked may be lost: asks and reports again
     void remove(std::uint64_t id);  // stops it and waits until nothing is at work for it any more
@@ -76,7 +78,7 @@ class DrainQueue {
         std::chrono::milliseconds retry{};
         Grant grant = Grant::none;
         std::uint64_t granted_rate = 0;
-        bool counted = false;  // its run takes one of the node's streams
+        bool urgent_run = false;  // whose stream its run takes
         DrainState state;
         Clock::time_point reported{};  // none: its state is to be told now
         std::uint64_t reported_done = 0;
@@ -96,7 +98,7 @@ class DrainQueue {
     bool may_start(Entry& entry, Plan& plan);
     void start(const EntryPtr& entry, Plan& plan);
     void run(const EntryPtr& entry, const StoreCall& call);
-    void finish(const EntryPtr& entry, const Result<StoredImage>& outcome, std::unique_lock<std::mutex>& lock);
+    void finish(const EntryPtr& entry, const Result<>& outcome, std::unique_lock<std::mutex>& lock);
     void put_off(Entry& entry, const std::string& why);
     void progress(Entry& entry, std::uint64_t done, std::uint64_t written);
     void ask(Entry& entry, Plan& plan);
@@ -110,8 +112,7 @@ class DrainQueue {
     std::uint64_t version_ = 0;  // counts changes
     std::uint64_t next_order_ = 0;
     std::map<std::uint64_t, EntryPtr> entries_;
-    int running_ = 0;           // threads
-    std::int64_t counted_ = 0;  // of them, those that the limit of streams is for
+    std::int64_t running_ = 0, running_urgent_ = 0;  // threads; of them, those of urgent streams
     std::optional<Clock::time_point> disconnected_since_;
     std::jthread dispatcher_;  // last: it uses the rest
 };

@@ -104,27 +104,32 @@ void FastTier::evict(const std::string& name, std::unique_lock<std::mutex>& lock
     lock.lock();
 }
 
-Result<FastTier::Reservation> FastTier::reserve(const std::string& name, std::uint64_t bytes, Clock::time_point deadline) {
+Result<> FastTier::wait_for_room(const std::string& name, std::uint64_t bytes, Clock::time_point deadline, std::unique_lock<std::mutex>& lock) {
+    for (;;) {
+        if (!waiting_.contains(name)) return fail(Errc::busy, "the image is not wanted any more");
+        if (used_locked() + bytes <= bytes_) return {};
+        if (const auto oldest = victim(bytes)) evict(*oldest, lock);
+        else if (Clock::now() >= deadline) return fail(Errc::no_space, why_full(bytes));
+        else changed_.wait_until(lock, deadline);
+    }
+}
+
+Result<> FastTier::make_room(const std::string& name, std::uint64_t bytes, Clock::time_point deadline, bool is_new) {
     if (bytes > bytes_)
         return fail(Errc::no_space, std::format("no space left: the image needs about {}, the fast tier of this node has {} "
                                                 "(node.fast_tier_size)",
                                                 format_bytes(bytes), format_bytes(bytes_)));
     std::unique_lock lock(mutex_);
-    if (entries_.contains(name) || !waiting_.insert(name).second)
+    if ((is_new && entries_.contains(name)) || !waiting_.insert(name).second)
         return fail(Errc::exists, directory(name) + " is in use: an image of that name is there already");
-    const auto wait_for_room = [&]() -> Result<> {
-        for (;;) {
-            if (!waiting_.contains(name)) return fail(Errc::busy, "the image is not wanted any more");
-            if (used_locked() + bytes <= bytes_) return {};
-            if (const auto oldest = victim(bytes)) evict(*oldest, lock);
-            else if (Clock::now() >= deadline) return fail(Errc::no_space, why_full(bytes));
-            else changed_.wait_until(lock, deadline);
-        }
-    };
-    Result<> room = wait_for_room();
+    const Result<> room = wait_for_room(name, bytes, deadline, lock);
     waiting_.erase(name);
-    if (!room) return std::unexpected(std::move(room).error());
-    entries_[name].bytes = bytes;
+    if (room) entries_[name].bytes += bytes;
+    return room;
+}
+
+Result<FastTier::Reservation> FastTier::reserve(const std::string& name, std::uint64_t bytes, Clock::time_point deadline) {
+    SCKPT_TRY(make_room(name, bytes, deadline, true));
     return Reservation(this, name);
 }
 

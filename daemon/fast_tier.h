@@ -53,6 +53,8 @@ class FastTier {
             if (tier_ != nullptr) (void)tier_->remove(name_);
         }
         std::string directory() const { return tier_->directory(name_); }
+        // Room for still more, as reserve() makes it.
+        Result<> grow(std::uint64_t bytes, Clock::time_point deadline) { return tier_->make_room(name_, bytes, deadline, false); }
         // The image is whole: from now on it takes the room that it really uses.
         void keep() { std::exchange(tier_, nullptr)->adopt(name_); }
 
@@ -83,7 +85,7 @@ class FastTier {
     // Waits for room until the deadline. Errc::no_space at once for what can never fit, and after the deadline; Errc::busy when cancelled;
     // Errc::exists for a name that is in use. The directory is not made.
     Result<Reservation> reserve(const std::string& name, std::uint64_t bytes, Clock::time_point deadline);
-    void cancel(const std::string& name);  // a reserve() that waits, if any
+    void cancel(const std::string& name);  // a reserve() or grow() that waits, if any
 
     // Counts what is in the directory: it stays, and takes the room that it uses.
     void adopt(const std::string& name);
@@ -107,6 +109,8 @@ class FastTier {
         bool kept = false;   // whole; else it is being written
         bool going = false;  // being removed
     };
+    Result<> make_room(const std::string& name, std::uint64_t bytes, Clock::time_point deadline, bool is_new);
+    Result<> wait_for_room(const std::string& name, std::uint64_t bytes, Clock::time_point deadline, std::unique_lock<std::mutex>& lock);
     std::uint64_t used_locked() const;
     std::optional<std::string> victim(std::uint64_t wanted) const;
     void evict(const std::string& name, std::unique_lock<std::mutex>& lock);

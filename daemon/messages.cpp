@@ -30,6 +30,21 @@ Result<StoredImage> to_stored(const rpc::StoredImage& image) {
     return stored;
 }
 
+Result<std::vector<StoredTask>> to_stored(const google::protobuf::RepeatedPtrField<rpc::StoredTask>& images) {
+    std::vector<StoredTask> tasks;
+    for (const rpc::StoredTask& task : images) {
+        SCKPT_ASSIGN(StoredImage image, to_stored(task.image()));
+        tasks.push_back({task.task(), std::move(image), task.frozen_ms()});
+    }
+    return tasks;
+}
+
+std::vector<StoredImage> images_of(const std::vector<StoredTask>& tasks) {
+    std::vector<StoredImage> images;
+    for (const StoredTask& task : tasks) images.push_back(task.image);
+    return images;
+}
+
 google::protobuf::RepeatedPtrField<rpc::File> to_message(const std::vector<UserFile>& files) {
     google::protobuf::RepeatedPtrField<rpc::File> messages;
     for (const UserFile& file : files) {

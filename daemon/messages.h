@@ -7,13 +7,15 @@
 #include <vector>
 
 #include "common/result.h"
-#include "image_store/store.h"
+#include "image_store/catalogue.h"
 #include "rpc/sckpt.pb.h"
 
 namespace sckpt {
 
 rpc::StoredImage to_message(const StoredImage& image);
 Result<StoredImage> to_stored(const rpc::StoredImage& image);  // as a node tells it; Errc::invalid where a path is none of the store's
+Result<std::vector<StoredTask>> to_stored(const google::protobuf::RepeatedPtrField<rpc::StoredTask>& images);
+std::vector<StoredImage> images_of(const std::vector<StoredTask>& tasks);
 
 google::protobuf::RepeatedPtrField<rpc::File> to_message(const std::vector<UserFile>& files);
 std::vector<UserFile> to_files(const google::protobuf::RepeatedPtrField<rpc::File>& files);

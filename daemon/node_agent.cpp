@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/node_agent.h"
 
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <format>
 #include <thread>
 
@@ -11,6 +13,15 @@
 
 namespace sckpt {
 namespace {
+
+constexpr std::ptrdiff_t kMaxStreams = 4096;
+
+std::ptrdiff_t dump_streams(const Config& config) {
+    const auto wanted = config.node.dump_streams != 0 ? config.node.dump_streams : static_cast<std::int64_t>(std::thread::hardware_concurrency());
+    return std::clamp<std::ptrdiff_t>(wanted, 1, kMaxStreams);
+}
+
+std::string ended_file(const Config& config) { return std::filesystem::path(config.node.socket).replace_filename("ended-tasks").string(); }
 
 std::uint64_t random_start() { return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()); }
 
@@ -37,7 +48,10 @@ NodeAgent::NodeAgent(Config config, std::unique_ptr<Backend> backend)
       backend_(std::move(backend)),
       store_(config_),
       link_(config_.controller,
-            {[this] { return hello(); }, [this] { reconnected(); }, [this](const auto& message) { received(message); }}),
+            {[this] { return hello(); }, [this] { reconnected(); }, [this](const auto& message) { received(message); },
+             [this] { stop_store_orders(std::nullopt); }}),
+      ended_(ended_file(config_)),
+      dump_slots_(dump_streams(config_)),
       next_query_(random_start()) {}
 
 Result<> NodeAgent::start() {
@@ -52,9 +66,11 @@ Result<> NodeAgent::start() {
     tier_ = std::make_unique<FastTier>(config_.node.fast_tier, mounted.bytes,
                                        FastTier::Hooks{[this](const std::string& directory) { return backend_->destroy(directory); },
                                                        [this](const std::string& name) { evicted(name); }});
-    drains_ = std::make_unique<DrainQueue>(DrainQueue::Limits{config_.drain.streams, config_.drain.bandwidth}, drain_hooks());
+    drains_ = std::make_unique<DrainQueue>(DrainQueue::Limits{config_.drain.streams, config_.drain.bandwidth, config_.drain.urgent_streams},
+                                           drain_hooks());
     recover();
     in_background([this] { watch_store(); });
+    in_background([this] { watch_ended(); });
     link_.start();
     return {};
 }
@@ -62,7 +78,7 @@ Result<> NodeAgent::start() {
 DrainQueue::Hooks NodeAgent::drain_hooks() {
     DrainQueue::Hooks hooks;
     hooks.drain = [this](std::uint64_t id, const StoreCall& call) { return drain(id, call); };
-    hooks.ended = [this](std::uint64_t id, const Result<StoredImage>& outcome) { drained(id, outcome); };
+    hooks.ended = [this](std::uint64_t id, const Result<>& outcome) { drained(id, outcome); };
     hooks.report = [this](std::uint64_t id, const DrainState& state) {
         if (!link_.connected()) return;  // all is reported again at the next connection
         rpc::NodeMessage message;
@@ -90,7 +106,8 @@ void NodeAgent::watch_store() {
         bool is_new = false;
         {
             const std::lock_guard lock(mutex_);
-            is_new = std::exchange(store_note_, note) != note;
+            is_new = std::exchange(store_note_, note) != note || seen_store_.id != usable.value_or(StoreId()).id;
+            seen_store_ = usable.value_or(StoreId());
         }
         if (is_new) {
             if (usable) log_info("{}", note);
@@ -115,6 +132,8 @@ rpc::NodeInfo NodeAgent::info() const {
     info.set_fast_tier_used(tier_->used());
     const std::lock_guard lock(mutex_);
     info.add_backend_notes(store_note_);
+    info.set_store_id(seen_store_.id);
+    info.set_store_cluster(seen_store_.cluster);
     info.set_tasks(static_cast<std::uint32_t>(tasks_.size()));
     return info;
 }
@@ -132,15 +151,15 @@ Result<rpc::NodeHello> NodeAgent::hello() {
     *hello.mutable_info() = info();
     const std::lock_guard lock(mutex_);
     for (const auto& [key, task] : tasks_) *hello.add_tasks() = task->describe();
-    for (const auto& [id, image] : held_) {
+    for (const TaskEnd& rank : ended_.all()) *hello.add_tasks() = sckpt::describe(rank);
+    for (const auto& [id, part] : held_) {
         rpc::HeldImage& entry = *hello.add_images();
         entry.set_checkpoint_id(id);
-        entry.set_job_id(image.identity.job_id);
-        entry.set_stored(image.acknowledged);
-        entry.set_bytes(image.bytes);
+        entry.set_job_id(part.identity().job_id);
+        entry.set_stored(part.acknowledged);
+        entry.set_bytes(part.bytes());
     }
-    for (const std::uint64_t id : dumps_) {
-        if (held_.contains(id)) continue;
+    for (const auto& [id, part] : parts_) {
         rpc::HeldImage& entry = *hello.add_images();
         entry.set_checkpoint_id(id);
         entry.set_dumping(true);
@@ -149,6 +168,7 @@ Result<rpc::NodeHello> NodeAgent::hello() {
 }
 
 void NodeAgent::reconnected() {
+    send_info();  // the store may have been seen since the hello was written, and sckptctld waits for that
     {
         const std::lock_guard lock(mutex_);
         for (const auto& [query, pending] : resumes_) {
@@ -157,8 +177,8 @@ void NodeAgent::reconnected() {
             *message.mutable_resume_query()->mutable_task() = pending.task;
             link_.send(std::move(message));
         }
-        for (const auto& [id, image] : held_)
-            if (!image.acknowledged && (image.stored || !image.given_up.empty())) send_store_done(image);
+        for (const auto& [id, part] : held_)
+            if (!part.acknowledged && (part.stored() || !part.given_up.empty())) send_store_done(part);
     }
     drains_->reconnected();
 }
@@ -171,7 +191,8 @@ void NodeAgent::received(const rpc::ControllerMessage& message) {
         case rpc::ControllerMessage::kDrop: in_background([this, id = message.drop().checkpoint_id()] { drop(id); }); return;
         case rpc::ControllerMessage::kStored: in_background([this, id = message.stored().checkpoint_id()] { acknowledged(id); }); return;
         case rpc::ControllerMessage::kUrgent: in_background([this, id = message.urgent().checkpoint_id()] { make_urgent(id); }); return;
-        case rpc::ControllerMessage::kStore: in_background([this, order = message.store()] { store_order(order); }); return;
+        case rpc::ControllerMessage::kStore: return begin_store_order(message.store());
+        case rpc::ControllerMessage::kStopStore: return stop_store_orders(message.stop_store().order());
         case rpc::ControllerMessage::kGrant: return drains_->grant(message.grant().checkpoint_id(), message.grant().bytes_per_second());
         case rpc::ControllerMessage::kResume: {
             const std::lock_guard lock(mutex_);
@@ -181,6 +202,10 @@ void NodeAgent::received(const rpc::ControllerMessage& message) {
             answered_.notify_all();
             return;
         }
+        case rpc::ControllerMessage::kScript:
+            if (const PartPtr part = this->part(message.script().checkpoint_id())) part->script_may_go();
+            return;
+        case rpc::ControllerMessage::kRelease: return release(message.release());
         case rpc::ControllerMessage::kWelcome:
         case rpc::ControllerMessage::WHAT_NOT_SET: return;
     }

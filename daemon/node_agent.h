@@ -3,22 +3,29 @@
 // The heart of sckptd: the supervised tasks of this node, dumps and restores through the backend, the fast tier, the drains, and the work
 // on the store that sckptctld orders.
 //
-// Threads: one for each supervisor's connection (it also carries out that task's restore), one for each dump, drain and order of the store,
-// and the link's. One mutex guards the tables; neither the backend nor the store nor the fast tier is called while it is held.
+// Threads: one for each supervisor's connection (it also carries out that task's restore), one for each order to dump and each task that is
+// dumped for it, one for each drain and order of the store, and the link's. One mutex guards the tables; neither the backend nor the store nor the
+// fast tier is called while it is held.
 //   node_agent.cpp     start, what is told to sckptctld and what comes from there
-//   node_tasks.cpp     supervisors and their tasks           node_dump.cpp      dumps, drains, what becomes of held images
-//   node_recover.cpp   what an earlier sckptd left           node_restore.cpp   how a restarted task comes back
+//   node_tasks.cpp     supervisors and their tasks           node_restore.cpp   how a restarted task comes back
+//   node_dump.cpp      dumps: orders, the batch script       node_dump_tasks.cpp   tasks of steps, which stay frozen together
+//   node_held.cpp      what becomes of what was dumped       node_recover.cpp   what an earlier sckptd left
 //   node_store.cpp     orders about the store
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <semaphore>
 #include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
@@ -26,9 +33,12 @@
 #include "daemon/connection_limits.h"
 #include "daemon/controller_link.h"
 #include "daemon/drain_queue.h"
+#include "daemon/task_ends.h"
 #include "daemon/fast_tier.h"
-#include "daemon/held_image.h"
+#include "daemon/held_part.h"
+#include "daemon/node_part.h"
 #include "daemon/store_client.h"
+#include "daemon/supervised_task.h"
 #include "rpc/local.h"
 #include "rpc/sckpt.pb.h"
 
@@ -36,27 +46,6 @@ namespace sckpt {
 
 // What the backend writes into an image directory for people to read: not of the image.
 inline const std::set<std::string> kNotOfTheImage = {"dump.log", "criu.out", "stats-dump"};
-
-
-// One supervised task: a connection of sckpt-run.
-struct SupervisedTask {
-    local::Message hello;
-    UniqueFd socket;
-    UniqueFd stdio[3], status;  // kept until the payload runs
-    uid_t uid = 0;              // the kernel's word
-    pid_t supervisor = 0;
-    pid_t root = 0;      // the payload's; 0: not running yet
-    std::mutex dumping;  // two dumps of one tree would disturb each other
-    rpc::Task describe() const;
-};
-
-// A connection that was let in: who it is, by the kernel's word.
-struct Supervisor {
-    UniqueFd connection;
-    uid_t uid;
-    pid_t pid;
-    ConnectionLimits::Place place;
-};
 
 class NodeAgent {
    public:
@@ -84,33 +73,78 @@ class NodeAgent {
     void watch_store();
 
     // tasks (node_tasks.cpp)
+    using TaskPtr = std::shared_ptr<SupervisedTask>;
     static TaskKey key_of(const SupervisedTask& task);
-    Result<std::shared_ptr<SupervisedTask>> greet(Supervisor& supervisor);
-    Result<> wait_started(const std::shared_ptr<SupervisedTask>& task, ConnectionLimits::Place& place);
-    Result<> accept_started(const std::shared_ptr<SupervisedTask>& task, const local::Message& message);
-    Result<> answer(const std::shared_ptr<SupervisedTask>& task);
-    void forget(const std::shared_ptr<SupervisedTask>& task);
-    Result<> tell(const SupervisedTask& task, local::Kind kind, const std::string& text = {});
+    Result<TaskPtr> greet(Supervisor& supervisor);
+    Result<> wait_started(const TaskPtr& task, ConnectionLimits::Place& place);
+    Result<> accept_started(const TaskPtr& task, const local::Message& message);
+    Result<> listen(const TaskPtr& task);
+    Result<> answer(const TaskPtr& task);
+    void forget(const TaskPtr& task);
+    static Result<> tell(const SupervisedTask& task, local::Kind kind, const std::string& text = {});
+    static Result<> send(const SupervisedTask& task, const local::Message& message, const UniqueFd* descriptor = nullptr);
+    void watch_ended();
+    // Tasks whose sckpt-run was told to hold; it may go on when this is destroyed.
+    class Hold {
+       public:
+        Hold(NodeAgent* agent, std::vector<TaskPtr> tasks) : agent_(agent), tasks_(std::move(tasks)) {}
+        Hold(Hold&& other) noexcept : agent_(other.agent_), tasks_(std::exchange(other.tasks_, {})) {}
+        Hold& operator=(Hold&&) = delete;
+        ~Hold() { end(); }
+        void end();
 
-    // dumps and drains (node_dump.cpp)
+       private:
+        NodeAgent* agent_;
+        std::vector<TaskPtr> tasks_;
+    };
+    Result<Hold> hold(std::vector<TaskPtr> tasks);
+    Result<> ask_states(const std::vector<TaskPtr>& tasks);
+    std::string state_of(const SupervisedTask& task) const;
+    std::optional<int> ended_by_now(const SupervisedTask& task);
+
+    // dumps (node_dump.cpp)
+    using PartPtr = std::shared_ptr<NodePart>;
     void begin_dump(const rpc::DumpOrder& order);
-    void dump(const rpc::DumpOrder& order);
-    Result<HeldImage> capture(const rpc::DumpOrder& order);
-    Result<DumpReport> dump_task(const rpc::DumpOrder& order, const SupervisedTask& task, const std::string& directory);
-    Result<std::shared_ptr<SupervisedTask>> task_to_dump(const rpc::DumpOrder& order) const;
-    Result<HeldImage> describe(const rpc::DumpOrder& order, const DumpReport& report) const;
-    void hold(const HeldImage& image);
-    std::optional<HeldImage> held(std::uint64_t checkpoint_id) const;
-    Result<StoredImage> drain(std::uint64_t checkpoint_id, const StoreCall& call);
-    void drained(std::uint64_t checkpoint_id, const Result<StoredImage>& outcome);
-    void send_store_done(const HeldImage& image);
+    void work_on(const PartPtr& part, const rpc::DumpOrder& order);
+    void lost(NodePart& part, const rpc::DumpOrder& order, const Error& why);
+    void finish(const PartPtr& part, const rpc::DumpOrder& order);
+    PartPtr part(std::uint64_t checkpoint_id) const;
+    void release(const rpc::ReleaseOrder& order);
+    Result<> await(NodePart& part, NodePart::Until until, std::chrono::steady_clock::time_point deadline);
+    Result<TaskPtr> find_task(const rpc::DumpOrder& order, const rpc::ImageOrder& ordered) const;  // none: it does not run here
+    std::vector<pid_t> siblings_of(const SupervisedTask& task) const;
+    Result<> dump_script(NodePart& part, const rpc::DumpOrder& order);
+    Result<DumpReport> dump_script_tree(NodePart& part, const rpc::DumpOrder& order, const SupervisedTask& task, const std::vector<pid_t>& sruns);
+    struct TreeToDump {
+        const rpc::DumpOrder& order;
+        const SupervisedTask& task;
+        std::string directory;
+        std::chrono::steady_clock::time_point deadline;
+        std::vector<pid_t> helpers;
+    };
+    using FrozenFn = decltype(DumpRequest::frozen);
+    Result<DumpReport> dump_tree(const TreeToDump& tree, const FrozenFn& frozen = {});
+    Result<HeldImage> describe(const rpc::DumpOrder& order, const rpc::ImageOrder& ordered, const DumpReport& report) const;
+    std::string keep_log(const std::string& directory, const char* name, const std::string& as) const;
+
+    // tasks of steps (node_dump_tasks.cpp)
+    class FrozenTrees;
+    Result<> dump_tasks(NodePart& part, const rpc::DumpOrder& order);
+
+    // what was dumped (node_held.cpp)
+    std::optional<HeldPart> held(std::uint64_t checkpoint_id) const;
+    Result<> drain(std::uint64_t checkpoint_id, const StoreCall& call);
+    Result<> keep_stored(std::uint64_t checkpoint_id, std::size_t image, const StoredImage& stored);
+    Result<StoredImage> drain_image(const HeldPart& part, const HeldImage& image, const StoreCall& call);
+    void drained(std::uint64_t checkpoint_id, const Result<>& outcome);
+    void send_store_done(const HeldPart& part);
+    void send_lost(std::uint64_t checkpoint_id, const std::string& why);
     void acknowledged(std::uint64_t checkpoint_id);
     void make_urgent(std::uint64_t checkpoint_id);
     void drop(std::uint64_t checkpoint_id);
     void discard(std::uint64_t checkpoint_id);
     void evicted(const std::string& name);
-    Result<> save(const HeldImage& image) const;
-    std::string keep_log(const std::string& directory, const char* name, const std::string& as) const;
+    Result<> save(const HeldPart& part) const;
 
     // what an earlier sckptd left (node_recover.cpp)
     void recover();
@@ -120,9 +154,11 @@ class NodeAgent {
     Result<> wait_for_leftovers(FastTier::Clock::time_point deadline);
 
     // restarts (node_restore.cpp)
-    Result<> resume(const std::shared_ptr<SupervisedTask>& task);
+    Result<> resume(const TaskPtr& task);
+    Result<> end_likewise(const SupervisedTask& task, const rpc::ResumeOrder& order);
     Result<rpc::ResumeOrder> ask(const rpc::Task& task, std::uint64_t& query);
     bool restore(const SupervisedTask& task, const rpc::ResumeOrder& order);
+    static Result<> tell_restoring(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& image);
     Result<> attempt(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& name);
     struct Brought {
         std::optional<FastTier::Reader> source;  // of the fast tier's image whose files are linked; none: they came from the store
@@ -133,9 +169,12 @@ class NodeAgent {
     Result<bool> link_verified(const std::string& source, const StoreClient::Fetch& fetch, const StoreCall& call) const;
 
     // the store (node_store.cpp)
-    void store_order(const rpc::StoreOrder& order);
+    void begin_store_order(const rpc::StoreOrder& order);
+    void store_order(const rpc::StoreOrder& order, const std::atomic<bool>& stop);
+    void stop_store_orders(std::optional<std::uint64_t> order);  // none: all of them
     class StoreAnswer;
-    Result<> carry_out(const rpc::StoreOrder& order, StoreAnswer& answer);
+    Result<> carry_out(const rpc::StoreOrder& order, StoreAnswer& answer, const std::atomic<bool>& stop);
+    Result<> remove_files(const rpc::RemoveFiles& order, StoreAnswer& answer, const StoreCall& call);
     Result<> scan_store(const rpc::Scan& order, StoreAnswer& answer, const StoreCall& call);
     Result<> check_store(const rpc::Check& order, StoreAnswer& answer, const StoreCall& call);
     Result<> compact_store(const rpc::Compact& order, StoreAnswer& answer, const StoreCall& call);
@@ -147,18 +186,21 @@ class NodeAgent {
     BackendProbe probe_;
     ControllerLink link_;
     ConnectionLimits limits_;
+    TaskEnds ended_;
+    std::counting_semaphore<> dump_slots_;  // of node.dump_streams
     std::vector<std::string> notes_;  // of the fast tier
 
     mutable std::mutex mutex_;
-    std::condition_variable answered_, dump_ended_, leftover_ended_;
-    std::map<TaskKey, std::shared_ptr<SupervisedTask>> tasks_;
-    std::map<std::uint64_t, HeldImage> held_;         // by checkpoint id
-    std::set<std::uint64_t> dumps_;                   // ordered and not ended, by checkpoint id
-    std::set<std::uint64_t> unwanted_;                // of these, those that were dropped meanwhile
+    std::condition_variable answered_, task_changed_, part_ended_, leftover_ended_;
+    std::map<TaskKey, TaskPtr> tasks_;
+    std::map<std::uint64_t, PartPtr> parts_;          // checkpoints that are being made, by checkpoint id
+    std::map<std::uint64_t, HeldPart> held_;          // by checkpoint id
     std::map<std::uint64_t, PendingResume> resumes_;  // by query
+    std::map<std::uint64_t, std::shared_ptr<std::atomic<bool>>> store_orders_;  // at work; set: it is to end
     std::uint64_t next_query_ = 1;
     int leftovers_ = 0;  // drivers of an earlier sckptd that are still at work
     std::string store_note_ = "store: not asked yet";
+    StoreId seen_store_;  // at store.directory
 
     std::unique_ptr<FastTier> tier_;      // from start() on
     std::unique_ptr<DrainQueue> drains_;  // last: its threads use the rest

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// What an earlier sckptd left in the fast tier: captured images, whose drain goes on; stored ones, which stay as a cache; and half-written
-// ones, which are removed as soon as nobody works in them any more.
+// What an earlier sckptd left in the fast tier: captured images, whose drain goes on; stored ones, which stay as a cache; and half-written or
+// not released ones, which are removed as soon as nobody works in them any more.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -36,24 +36,24 @@ void NodeAgent::recover() {
         if (name.starts_with("ckpt-") && !states.contains(name)) unlink((config_.node.fast_tier + "/" + name).c_str());
 }
 
-// Whether the directory holds an image.
+// Whether the directory holds what its record says.
 bool NodeAgent::take_up(const std::string& name) {
     const auto text = read_file(tier_->state_file(name));
     if (!text) return false;
-    const auto image = parse_held_image(*text);
-    if (!image || image->fast_name() != name) {
+    const auto part = parse_held_part(*text);
+    if (!part || part->fast_name() != name) {
         log_warning("{}: its record cannot be read, so it is removed", tier_->directory(name));
         return false;
     }
     {
         const std::lock_guard lock(mutex_);
-        held_[image->id()] = *image;
+        held_[part->id()] = *part;
     }
-    if (image->acknowledged) {
-        tier_->may_evict(name, image->identity.created);
-    } else if (!image->stored) {
-        log_info("image of checkpoint row {} found: its drain goes on", image->id());
-        drains_->add(image->id(), image->bytes, image->urgent);
+    if (part->acknowledged) {
+        tier_->may_evict(name, part->identity().created);
+    } else if (!part->stored()) {
+        log_info("checkpoint row {} found: its drain goes on", part->id());
+        drains_->add(part->id(), part->bytes(), part->urgent);
     }
     return true;
 }
@@ -69,10 +69,16 @@ void NodeAgent::begin_removal(const std::string& name) {
 }
 
 // The driver of an earlier sckptd may still be at work there, and must not be ended: it holds the job's processes, or is about to bring
-// them back. It keeps its image directory locked.
+// them back. It keeps its image directory locked, which is this one (a restore's) or one below it.
 void NodeAgent::remove_leftover(const std::string& name) {
-    const std::string directory = tier_->directory(name);
-    if (const auto open = open_file(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW); open && flock(open->get(), LOCK_EX | LOCK_NB) != 0) {
+    const std::string top = tier_->directory(name);
+    std::vector<std::string> directories = {top};
+    std::error_code error, unknown;
+    for (std::filesystem::directory_iterator entry(top, error), end; !error && entry != end; entry.increment(error))
+        if (entry->is_directory(unknown)) directories.push_back(entry->path().string());
+    for (const std::string& directory : directories) {
+        const auto open = open_file(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        if (!open || flock(open->get(), LOCK_EX | LOCK_NB) == 0) continue;
         log_info("{}: an earlier sckptd's dump or restore is still under way", directory);
         while (flock(open->get(), LOCK_EX) != 0 && errno == EINTR) {
         }

@@ -3,10 +3,13 @@
 // How a restarted task comes back: sckptctld says from what, the image is brought (from the fast tier of this node, else from the store)
 // and verified, the backend restores it. Runs in the thread of the task's supervisor. A start from the beginning happens only when
 // sckptctld says that there is nothing else, and is said to the user.
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <filesystem>
@@ -15,6 +18,8 @@
 
 #include "common/log.h"
 #include "daemon/node_agent.h"
+#include "daemon/run_state.h"
+#include "rpc/task_name.h"
 
 namespace sckpt {
 namespace {
@@ -119,7 +124,7 @@ Result<rpc::ResumeOrder> NodeAgent::ask(const rpc::Task& task, std::uint64_t& qu
                             config_.controller.host, config_.controller.port, config_.node.controller_wait_seconds));
 }
 
-Result<> NodeAgent::resume(const std::shared_ptr<SupervisedTask>& task) {
+Result<> NodeAgent::resume(const TaskPtr& task) {
     for (;;) {
         std::uint64_t query = 0;
         const auto order = ask(task->describe(), query);
@@ -133,10 +138,27 @@ Result<> NodeAgent::resume(const std::shared_ptr<SupervisedTask>& task) {
                 return tell(*task, local::Kind::launch);
             case rpc::ResumeOrder::RESTORE:
                 if (restore(*task, *order)) return {};
-                continue;  // the next order is an older checkpoint, or the end
+                if (!task->is_script()) return listen(task);  // all of the job goes back to another checkpoint, and ends it
+                continue;                                     // the next order is an older checkpoint, or the end
+            case rpc::ResumeOrder::EXITED: return end_likewise(*task, *order);
             default: SCKPT_TRY(tell(*task, local::Kind::refused, order->text())); return fail(Errc::denied, order->text());
         }
     }
+}
+
+// This rank had ended before the checkpoint was made.
+Result<> NodeAgent::end_likewise(const SupervisedTask& task, const rpc::ResumeOrder& order) {
+    ended_.add(task.as_ended(order.wait_status()));
+    local::Message message;
+    message.kind = local::Kind::finish;
+    message.wait_status = order.wait_status();
+    SCKPT_TRY(send(task, message));
+    rpc::NodeMessage started, ended;
+    *started.mutable_task_started()->mutable_task() = sckpt::describe(task.as_ended(order.wait_status()));
+    *ended.mutable_task_ended()->mutable_task() = started.task_started().task();
+    link_.send(std::move(started));
+    link_.send(std::move(ended));
+    return fail(Errc::not_found, "the rank had ended");
 }
 
 // The image's files in a directory of this restore's own, verified: those of the fast tier, if it has them, else from the store.
@@ -144,7 +166,9 @@ Result<NodeAgent::Brought> NodeAgent::bring(const SupervisedTask& task, const rp
     const auto patience = std::chrono::seconds(config_.node.restore_timeout_seconds);
     const auto deadline = steady_clock::now() + patience;
     const FetchWatch watch(task.socket.get(), patience);
+    if (order.store_id().empty()) return fail(Errc::unavailable, "sckptctld does not say from which store: it is of another version");
     StoreCall call;
+    call.store = order.store_id();
     call.stop = watch.stop();
     StoreClient::Fetch fetch;
     fetch.manifest = {order.path(), order.digest()};
@@ -153,9 +177,11 @@ Result<NodeAgent::Brought> NodeAgent::bring(const SupervisedTask& task, const rp
     fetch.uid = task.uid;
     fetch.target = tier_->directory(name);
     fetch.threads = static_cast<int>(config_.drain.threads);
-    if (auto source = tier_->read(HeldImage::fast_name_of(order.checkpoint_id()))) {
+    const auto part = held(order.checkpoint_id());  // the image may have been dumped on another node, and others of the checkpoint here
+    const bool is_here = part && std::ranges::contains(part->images, order.task(), [](const HeldImage& image) { return image.identity.task; });
+    if (auto source = is_here ? tier_->read(part->fast_name()) : std::nullopt) {
         SCKPT_ASSIGN(FastTier::Reservation room, tier_->reserve(name, kRoomForLogs, deadline));
-        const Result<bool> good = link_verified(source->directory(), fetch, call);
+        const Result<bool> good = link_verified(source->directory() + "/" + order.task(), fetch, call);
         if (!good) return std::unexpected(watch.explain(good.error()));
         if (*good) return Brought{std::move(source), std::move(room)};
         source.reset();
@@ -186,11 +212,25 @@ Result<NodeAgent::Brought> NodeAgent::bring_in_time(const SupervisedTask& task, 
         const bool passes = brought.error().code == Errc::io || brought.error().code == Errc::unavailable;
         pollfd item{task.socket.get(), POLLRDHUP, 0};
         if (passes && steady_clock::now() + kBringAgain < deadline) {
-            log_warning("job {}: checkpoint {} is tried again: {}", task.hello.job_id, order.number(), brought.error().text);
+            log_warning("{}: checkpoint {} is tried again: {}", task.shown(), order.number(), brought.error().text);
             if (poll(&item, 1, static_cast<int>(kBringAgain.count())) == 0) continue;
         }
         return fail(is_node_fault(brought.error().code) ? brought.error().code : Errc::unavailable, brought.error().text);
     }
+}
+
+// With what an earlier sckpt-run has given for this one, in memory that nobody changes any more.
+Result<> NodeAgent::tell_restoring(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& image) {
+    SCKPT_ASSIGN(const std::string state, read_file(image + "/" + kRunStateName, kMaxRunState));
+    const UniqueFd memory(memfd_create(kRunStateName, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!memory) return fail_errno("make a file in memory");
+    SCKPT_TRY(write_all(memory.get(), state));
+    if (fcntl(memory.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0 || lseek(memory.get(), 0, SEEK_SET) != 0)
+        return fail_errno("seal a file in memory");
+    local::Message message;
+    message.kind = local::Kind::restoring;
+    message.resume_from = order.number();
+    return send(task, message, &memory);
 }
 
 Result<> NodeAgent::attempt(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& name) {
@@ -198,9 +238,10 @@ Result<> NodeAgent::attempt(const SupervisedTask& task, const rpc::ResumeOrder& 
     if (order.uid() != task.uid)
         return fail(Errc::denied, std::format("the checkpoint belongs to uid {}, the task to {}", order.uid(), task.uid));
     if (!probe_.usable) return fail(Errc::unsupported, std::format("this node cannot restore: {}", probe_.reason));
-    SCKPT_TRY(tell(task, local::Kind::restoring));
+    if (order.task() != kBatchTask && !parse_task_name(order.task())) return fail(Errc::invalid, "sckptctld names an image that cannot be");
     SCKPT_ASSIGN(const Brought image, bring_in_time(task, order, name));
-    log_info("job {}: checkpoint {} is here and verified after {} ms", task.hello.job_id, order.number(), milliseconds_since(begin));
+    log_info("{}: checkpoint {} is here and verified after {} ms", task.shown(), order.number(), milliseconds_since(begin));
+    SCKPT_TRY(tell_restoring(task, order, image.room.directory()));
     RestoreRequest request;
     request.directory = image.room.directory();
     request.supervisor = task.supervisor;
@@ -209,9 +250,12 @@ Result<> NodeAgent::attempt(const SupervisedTask& task, const rpc::ResumeOrder& 
     request.status = task.status.get();
     request.deadline = std::chrono::seconds(config_.node.restore_timeout_seconds);
     Result<> restored = backend_->restore(request);
+    // Every byte was verified: an image that the backend cannot read is none to be put aside.
+    if (!restored && restored.error().code == Errc::corrupt) restored.error().code = Errc::io;
     if (!restored)
         restored.error().text +=
-            keep_log(request.directory, "restore.log", std::format("job-{}-ckpt-{}.restore.log", task.hello.job_id, order.number()));
+            keep_log(request.directory, "restore.log", std::format("job-{}-ckpt-{}{}.restore.log", task.hello.job_id, order.number(),
+                                                                          task.is_script() ? "" : "-" + order.task()));
     return restored;
 }
 
@@ -222,23 +266,25 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
     const LastWord word = result ? LastWord::none : last_word(task);
     if (word == LastWord::started) result = {};
     if (word == LastWord::gone) {
-        log_info("job {} was ended during its restore from checkpoint {}", task.hello.job_id, order.number());
+        log_info("{} was ended during its restore from checkpoint {}", task.shown(), order.number());
         return true;
     }
     rpc::NodeMessage message;
     rpc::RestoreDone& done = *message.mutable_restore_done();
     done.set_query(order.query());
     done.set_checkpoint_id(order.checkpoint_id());
+    done.set_digest(order.digest());
     done.set_ok(result.has_value());
     done.set_restore_ms(milliseconds_since(begin));
     done.set_restart_count(task.hello.restart_count);
+    done.set_task(task.name());
     if (!result) {
         done.set_error(result.error().text);
         done.set_image_bad(result.error().code == Errc::corrupt);
         done.set_node_fault(is_node_fault(result.error().code));
-        log_warning("restore of job {} from checkpoint {}: {}", task.hello.job_id, order.number(), done.error());
+        log_warning("restore of {} from checkpoint {}: {}", task.shown(), order.number(), done.error());
     } else {
-        log_info("job {} goes on from checkpoint {} after {} ms", task.hello.job_id, order.number(), done.restore_ms());
+        log_info("{} goes on from checkpoint {} after {} ms", task.shown(), order.number(), done.restore_ms());
     }
     link_.send(std::move(message));
     return result.has_value();

@@ -92,17 +92,21 @@ Result<SealKeys> StoreClient::keys() const {
     return loaded;
 }
 
-Result<> StoreClient::usable(const StoreCall& call) const {
+Result<StoreId> StoreClient::usable(const StoreCall& call) const {
     SCKPT_TRY(keys());
     SCKPT_TRY(service_user(config_));
-    SCKPT_TRY(StoreSession(config_, worker_, call).run({{"operation", "usable"}}, {}, {}));
-    return {};
+    SCKPT_ASSIGN(const Json done, StoreSession(config_, worker_, call).run({{"operation", "usable"}}, {}, {}));
+    return StoreId{text_of(done, "id"), text_of(done, "cluster")};
 }
 
 Result<StoredImage> StoreClient::drain(const Drain& request, const StoreCall& call) const {
     SCKPT_ASSIGN(const SealKeys seals, keys());
     SCKPT_ASSIGN(const UserIds reader, service_user(config_));
     SCKPT_ASSIGN(const Readable image, Readable::make(request.image, reader));
+    Manifest ordered;
+    ordered.identity = request.identity;
+    ordered.needs = request.needs;
+    ordered.user_files = request.user_files;
     bool sealed = false;
     const StoreHandlers handlers{
         .manifest = [&](const std::string& path, Result<ManifestCopy> copy) -> Result<> {
@@ -113,9 +117,9 @@ Result<StoredImage> StoreClient::drain(const Drain& request, const StoreCall& ca
                             usable.error().text);
             return usable;
         },
-        .seal = [&](const Digest& body) -> Result<Seal> {
+        .seal = [&](std::string_view head, const Digest& rest) -> Result<Seal> {
             if (std::exchange(sealed, true)) return fail(Errc::denied, "an image has one manifest");
-            return seals.seal(body);
+            return seal_as_ordered(seals, ordered, SealScope::whose, head, rest);
         }};
     const Json order{{"operation", "drain"},
                      {"head", head_text(request.identity, request.needs, request.user_files)},

@@ -17,6 +17,7 @@
 #include "common/config.h"
 #include "image_store/seal.h"
 #include "image_store/store.h"
+#include "image_store/store_id.h"
 
 namespace sckpt {
 
@@ -28,7 +29,9 @@ struct ManifestName {
 using StoreProgressFn = std::function<void(std::uint64_t plain, std::uint64_t written)>;
 
 struct StoreCall {
+    std::string store;  // its id (image_store/store_id.h): in any other one nothing is done. "": where nothing depends on it
     StoreProgressFn progress;
+    std::function<void()> alive;  // the work has come a step further, whichever it is; told often
     const std::atomic<bool>* stop = nullptr;
     std::uint64_t bytes_per_second = 0;
     bool idle = false;  // idle CPU and I/O scheduling class
@@ -39,8 +42,9 @@ class StoreClient {
     explicit StoreClient(const Config& config, std::string worker = SCKPT_LIBEXECDIR "/sckpt-store")
         : config_(config), worker_(std::move(worker)) {}
 
-    // Whether the key, the service user and the store are as they must be; a sentence that says what to do otherwise. For start-up and info.
-    Result<> usable(const StoreCall& call) const;
+    // Whether the key, the service user and the store are as they must be, and which store it is; a sentence that says what to do otherwise. For
+    // start-up and info.
+    Result<StoreId> usable(const StoreCall& call) const;
 
     // Stores the image in the directory `image` (root's; readable by the service user's group for the time of the call, and root's alone
     // afterwards, directories 0700 and files 0600). base: path empty for none; a base that cannot be read or does not verify is done without.
@@ -78,7 +82,7 @@ class StoreClient {
     // store. Nothing is removed.
     Result<Fetched> verify_local(const Fetch& request, const StoreCall& call) const;
 
-    Result<> remove(const std::vector<std::string>& paths, const StoreCall& call) const;
+    Result<std::vector<Store::Unremoved>> remove(const std::vector<std::string>& paths, const StoreCall& call) const;
     Result<> quarantine(const std::vector<std::string>& paths, const StoreCall& call) const;
 
     struct Found {
@@ -89,14 +93,19 @@ class StoreClient {
     struct Scan {
         std::vector<Store::Listed> files;
         std::vector<Found> images;          // when asked for
-        std::vector<std::string> unusable;  // "job-1-2/….manifest: why"; what cannot be read for another reason fails the scan
+        std::vector<std::string> unusable;          // "job-1-2/….manifest: why": it does not verify
+        std::vector<Store::Unreadable> unreadable;  // manifests and directories about which nothing is known: they could not be read here
         Space space;
     };
     Result<Scan> scan(bool images, const StoreCall& call) const;
 
-    // For each manifest its faults; quick: seal, and that the packs are there with the right sizes. An error: the store could not be read,
-    // or this node lacks the key, which is no fault of an image.
-    Result<std::vector<std::vector<std::string>>> check(const std::vector<ManifestName>& manifests, bool quick, int threads, const StoreCall& call) const;
+    // For each manifest its faults; quick: seal, and that the packs are there with the right sizes. A key that this node does not know is a
+    // fault; one that cannot be read has none. An error: the store as a whole could not be read, or there is no key at all.
+    struct Checked {
+        std::vector<std::string> faults;
+        std::string unreadable;  // why
+    };
+    Result<std::vector<Checked>> check(const std::vector<ManifestName>& manifests, bool quick, int threads, const StoreCall& call) const;
     Result<std::vector<StoredImage>> compact(const std::vector<ManifestName>& manifests, const std::vector<std::string>& rewrite, int threads,
                                              const StoreCall& call) const;
 

@@ -3,6 +3,7 @@
 // Upkeep of the store from sckptd's side: removing, listing, checking, compacting, backups of the catalogue.
 #include <algorithm>
 #include <format>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -22,12 +23,14 @@ std::vector<std::string> paths_of(const std::vector<ManifestName>& manifests) {
     return paths;
 }
 
-// Verifies each of these manifests as it comes.
-auto only_these(const SealKeys& keys, const std::vector<ManifestName>& manifests) {
-    return [&keys, &manifests](const std::string& path, Result<ManifestCopy> copy) -> Result<> {
+// Verifies each of these manifests as it comes; `verified` is told which it was.
+auto only_these(const SealKeys& keys, const std::vector<ManifestName>& manifests,
+                std::function<void(std::size_t number, const Manifest& manifest)> verified = {}) {
+    return [&keys, &manifests, verified](const std::string& path, Result<ManifestCopy> copy) -> Result<> {
         const auto name = std::ranges::find(manifests, path, &ManifestName::path);
         if (name == manifests.end()) return fail(Errc::denied, path + " was not asked for");
-        SCKPT_TRY(verified_manifest(keys, *name, std::move(copy)));
+        SCKPT_ASSIGN(const Manifest manifest, verified_manifest(keys, *name, std::move(copy)));
+        if (verified) verified(static_cast<std::size_t>(name - manifests.begin()), manifest);
         return {};
     };
 }
@@ -42,6 +45,9 @@ Result<> add_files(const Json& part, std::vector<Store::Listed>& files) {
     return {};
 }
 
+// Made fit for a log.
+std::string unreadable_of(const Json& part) { return error_of({{"text", text_of(part, "unreadable")}}).text; }
+
 // Its own pack is the one of its own name; what others have was written for them.
 StoreClient::Found found_image(const Manifest& manifest, StoredImage image) {
     image.plain_bytes = manifest.plain_bytes;
@@ -53,9 +59,15 @@ StoreClient::Found found_image(const Manifest& manifest, StoredImage image) {
 
 }  // namespace
 
-Result<> StoreClient::remove(const std::vector<std::string>& paths, const StoreCall& call) const {
-    SCKPT_TRY(StoreSession(config_, worker_, call).run({{"operation", "remove"}, {"paths", paths}}, {}, {}));
-    return {};
+Result<std::vector<Store::Unremoved>> StoreClient::remove(const std::vector<std::string>& paths, const StoreCall& call) const {
+    SCKPT_ASSIGN(const Json done, StoreSession(config_, worker_, call).run({{"operation", "remove"}, {"paths", paths}}, {}, {}));
+    std::vector<Store::Unremoved> unremoved;
+    for (const Json& item : list_of(done, "unremoved")) {
+        std::string path = text_of(item, "path");
+        if (!std::ranges::contains(paths, path)) return fail(Errc::internal, "sckpt-store tells of a file that it was not to remove");
+        unremoved.push_back({std::move(path), error_of(item).text});
+    }
+    return unremoved;
 }
 
 Result<> StoreClient::quarantine(const std::vector<std::string>& paths, const StoreCall& call) const {
@@ -66,7 +78,6 @@ Result<> StoreClient::quarantine(const std::vector<std::string>& paths, const St
 Result<StoreClient::Scan> StoreClient::scan(bool images, const StoreCall& call) const {
     SCKPT_ASSIGN(const SealKeys seals, keys());
     Scan scan;
-    std::optional<Error> unread;  // says nothing about the image: a scan that has not read everything is none
     const StoreHandlers handlers{
         .manifest = [&](const std::string& path, Result<ManifestCopy> copy) -> Result<> {
             SCKPT_TRY(check_store_path(path));
@@ -76,41 +87,55 @@ Result<StoreClient::Scan> StoreClient::scan(bool images, const StoreCall& call) 
             const auto manifest = sealed_manifest(seals, path, std::move(copy));
             if (manifest) scan.images.push_back(found_image(*manifest, std::move(image)));
             else if (manifest.error().code == Errc::corrupt) scan.unusable.push_back(path + ": " + manifest.error().text);
-            else if (manifest.error().code != Errc::not_found && !unread) unread = manifest.error().context(path);
+            else if (manifest.error().code != Errc::not_found) scan.unreadable.push_back({path, manifest.error().text});
             return {};
         },
-        .part = [&](const Json& part) { return add_files(part, scan.files); }};
+        .part = [&](const Json& part) -> Result<> {
+            if (text_of(part, "kind") != "unlisted") return add_files(part, scan.files);
+            SCKPT_TRY(check_store_path(text_of(part, "path")));
+            scan.unreadable.push_back({text_of(part, "path"), error_of(part).text});
+            return {};
+        }};
     SCKPT_ASSIGN(const Json done, StoreSession(config_, worker_, call).run({{"operation", "scan"}, {"images", images}}, {}, handlers));
-    if (unread) return std::unexpected(*unread);
     scan.space = space_of(done.value("space", Json()));
     return scan;
 }
 
-Result<std::vector<std::vector<std::string>>> StoreClient::check(const std::vector<ManifestName>& manifests, bool quick, int threads,
-                                                                 const StoreCall& call) const {
+Result<std::vector<StoreClient::Checked>> StoreClient::check(const std::vector<ManifestName>& manifests, bool quick, int threads,
+                                                             const StoreCall& call) const {
     SCKPT_ASSIGN(const SealKeys seals, keys());
-    std::vector<std::vector<std::string>> faults;
-    const StoreHandlers handlers{.manifest = only_these(seals, manifests), .part = [&](const Json& part) -> Result<> {
-        if (faults.size() >= manifests.size()) return fail(Errc::internal, "sckpt-store has checked more images than it was given");
-        faults.push_back(texts_of(part, "faults"));
-        return {};
-    }};
+    std::vector<Checked> images;
+    const auto verify = only_these(seals, manifests);
+    const StoreHandlers handlers{
+        .manifest = [&](const std::string& path, Result<ManifestCopy> copy) -> Result<> {
+            const auto known = copy ? seals.verify(copy->hashes.parts, copy->hashes.seal) : Result<>();
+            if (!known && known.error().code == Errc::unsupported) return fail(Errc::corrupt, path + ": " + known.error().text);
+            return verify(path, std::move(copy));
+        },
+        .part = [&](const Json& part) -> Result<> {
+            if (images.size() >= manifests.size()) return fail(Errc::internal, "sckpt-store has checked more images than it was given");
+            images.push_back({texts_of(part, "faults"), text_of(part, "unreadable").empty() ? "" : unreadable_of(part)});
+            return {};
+        }};
     const Json order{{"operation", "check"}, {"manifests", paths_of(manifests)}, {"quick", quick}, {"threads", threads},
                      {"bytes_per_second", call.bytes_per_second}};
     SCKPT_TRY(StoreSession(config_, worker_, call).run(order, {}, handlers));
-    if (faults.size() != manifests.size()) return fail(Errc::internal, "sckpt-store has not checked every image");
-    return faults;
+    if (images.size() != manifests.size()) return fail(Errc::internal, "sckpt-store has not checked every image");
+    return images;
 }
 
 Result<std::vector<StoredImage>> StoreClient::compact(const std::vector<ManifestName>& manifests, const std::vector<std::string>& rewrite,
                                                       int threads, const StoreCall& call) const {
     SCKPT_ASSIGN(const SealKeys seals, keys());
-    std::size_t given = 0;
+    std::vector<Manifest> verified(manifests.size());  // the images, as the old manifests have them
+    std::size_t sealed = 0;                            // new ones come in the order of the old
     std::vector<StoredImage> images;
-    const StoreHandlers handlers{.manifest = only_these(seals, manifests),
-                                 .seal = [&](const Digest& body) -> Result<Seal> {
-                                     if (++given > manifests.size()) return fail(Errc::denied, "an image has one manifest");
-                                     return seals.seal(body);
+    const StoreHandlers handlers{.manifest = only_these(seals, manifests, [&](std::size_t number, const Manifest& manifest) {
+                                     verified[number] = manifest.of_image();
+                                 }),
+                                 .seal = [&](std::string_view head, const Digest& rest) -> Result<Seal> {
+                                     if (sealed == manifests.size()) return fail(Errc::denied, "an image has one manifest");
+                                     return seal_as_ordered(seals, verified[sealed++], SealScope::image, head, rest);
                                  },
                                  .part = [&](const Json& part) -> Result<> {
                                      SCKPT_ASSIGN(StoredImage image, stored_image_of(part.value("image", Json())));

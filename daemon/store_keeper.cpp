@@ -17,7 +17,7 @@ using std::chrono::steady_clock;
 constexpr std::size_t kRemoveAtOnce = 500;  // files in one order
 constexpr int kNodesTried = 3;
 constexpr seconds kRetry{10};  // after a round that failed
-constexpr seconds kNoNode{5};
+constexpr seconds kNoNode{5};  // or none that sees the store
 constexpr std::int64_t kDay = 86400;
 
 // A round at a wake may take this part of the keeper's time: reading what a million checkpoints are takes seconds.
@@ -28,7 +28,7 @@ constexpr seconds kBetweenRounds{1};
 
 std::int64_t unix_now() { return static_cast<std::int64_t>(time(nullptr)); }
 
-std::string job_directory(const JobRow& job) { return std::format("job-{}-{}", job.job_id, job.id); }
+std::string job_directory(std::uint32_t job_id, RowId job) { return std::format("job-{}-{}", job_id, job); }
 
 RetentionRules retention_rules(const Config::Retention& config, const rpc::RetentionRules& over) {
     RetentionRules rules;
@@ -47,12 +47,23 @@ StoreKeeper::StoreKeeper(const Config& config, Catalogue& catalogue, StoreAccess
 
 void StoreKeeper::start() {
     thread_ = std::jthread([this](const std::stop_token& stop) { serve(stop); });
+    doubter_ = std::jthread([this](const std::stop_token& stop) {
+        while (!stop.stop_requested()) {
+            {
+                std::unique_lock lock(mutex_);
+                if (!woken_.wait(lock, stop, [&] { return !doubts_.empty(); })) return;
+            }
+            settle_doubts(unix_now());
+        }
+    });
 }
 
 void StoreKeeper::stop() {
     stopping_ = true;
-    thread_.request_stop();
-    if (thread_.joinable()) thread_.join();
+    for (std::jthread* thread : {&thread_, &doubter_}) {
+        thread->request_stop();
+        if (thread->joinable()) thread->join();
+    }
 }
 
 void StoreKeeper::wake() {
@@ -64,6 +75,11 @@ void StoreKeeper::wake() {
 std::string StoreKeeper::trouble() const {
     const std::lock_guard lock(mutex_);
     return trouble_;
+}
+
+std::string StoreKeeper::unremoved_files() const {
+    const std::lock_guard lock(mutex_);
+    return unremoved_text_;
 }
 
 void StoreKeeper::serve(const std::stop_token& stop) {
@@ -79,7 +95,7 @@ void StoreKeeper::serve(const std::stop_token& stop) {
         }
         if (stop.stop_requested()) return;
         const auto begun = steady_clock::now();
-        if (!store_.any_node()) {
+        if (!store_.any_node() || catalogue_.store_id().empty()) {
             due = begun + kNoNode;
             continue;
         }
@@ -116,17 +132,17 @@ Result<> StoreKeeper::round(bool whole, std::int64_t now) {
     rpc::CleanProgress progress;
     own([&] { return put_bad_aside(); });
     own([&] { return remove_kept(retention_rules(config_.retention, {}), now, progress, {}, cancelled); });
-    own([&] { return collect(progress, {}, cancelled); });
+    own([&] { return collect(now, progress, {}, cancelled); });
     if (!whole) return first;
 
     own([&] { return forget_jobs(now); });
-    own([&] { return compact(now); });
-    own([&] { return collect(progress, {}, cancelled); });
+    own([&] { return compact(now, cancelled); });
+    own([&] { return collect(now, progress, {}, cancelled); });
     if (now - orphans_looked_ >= kDay) {
         const auto found = orphans(Orphans::sweep, now, cancelled);
         step(found ? Result<>() : Result<>(std::unexpected(found.error())));
         if (found) orphans_looked_ = now;
-        own([&] { return collect(progress, {}, cancelled); });
+        own([&] { return collect(now, progress, {}, cancelled); });
     }
     if (now - backed_up_ >= config_.retention.backup_interval_seconds) own([&] { return backup(now); });
     return first;
@@ -139,8 +155,11 @@ Result<StoreKeeper::Work> StoreKeeper::begin_work(std::timed_mutex& mutex, const
     return work;
 }
 
-// A node that is lost meanwhile is no failure of the store's: another one is asked.
-Result<rpc::StoreReply> StoreKeeper::order(const rpc::StoreOrder& order, seconds silence, const Cancelled& cancelled) const {
+seconds StoreKeeper::short_silence() const { return seconds(2 * config_.store.timeout_seconds + 60); }
+
+// A node that is lost meanwhile, or does not reach the store, is no failure of the store's: another one is asked.
+Result<rpc::StoreReply> StoreKeeper::order(rpc::StoreOrder order, seconds silence, const Cancelled& cancelled) const {
+    order.set_store_id(catalogue_.store_id());
     const Cancelled either = [&] { return stopped() || (cancelled && cancelled()); };
     for (int tried = 1;; ++tried) {
         auto reply = store_.run(order, silence, either);
@@ -165,27 +184,54 @@ Result<> StoreKeeper::remove_kept(const RetentionRules& rules, std::int64_t now,
     return {};
 }
 
-// Files go first and their rows afterwards; a file that is gone already is as good as removed.
-Result<> StoreKeeper::collect(rpc::CleanProgress& progress, const Tell<rpc::CleanProgress>& tell, const Cancelled& cancelled) {
+std::vector<Catalogue::Garbage> StoreKeeper::removable(const std::vector<Catalogue::Garbage>& garbage, std::int64_t now) const {
+    std::vector<Catalogue::Garbage> files;
+    for (const Catalogue::Garbage& file : garbage)
+        if (files.size() < kRemoveAtOnce && !unremoved_.is_put_off(file.path, now)) files.push_back(file);
+    return files;
+}
+
+// Files go first and their rows afterwards; a file that is gone already is as good as removed. One that stays is put off, with its row.
+Result<> StoreKeeper::collect(std::int64_t now, rpc::CleanProgress& progress, const Tell<rpc::CleanProgress>& tell, const Cancelled& cancelled) {
     for (;;) {
-        SCKPT_ASSIGN(const std::vector<Catalogue::Garbage> garbage, catalogue_.garbage(kRemoveAtOnce));
-        if (garbage.empty()) return {};
+        SCKPT_ASSIGN(const std::vector<Catalogue::Garbage> garbage, catalogue_.garbage(kRemoveAtOnce + unremoved_.size()));
+        const std::vector<Catalogue::Garbage> files = removable(garbage, now);
+        if (files.empty()) return {};
         rpc::StoreOrder remove;
-        std::vector<std::string> paths;
+        for (const Catalogue::Garbage& file : files) remove.mutable_remove()->add_paths(file.path);
+        SCKPT_ASSIGN(const rpc::StoreReply reply, order(remove, short_silence(), cancelled));
+        std::set<std::string_view> stay;
+        for (const rpc::UnremovedFile& file : reply.unremoved()) {
+            stay.insert(file.path());
+            unremoved_.failed(file.path(), file.why(), now);
+        }
+        std::vector<std::string> gone;
         std::uint64_t bytes = 0;
-        for (const Catalogue::Garbage& file : garbage) {
-            remove.mutable_remove()->add_paths(file.path);
-            paths.push_back(file.path);
+        for (const Catalogue::Garbage& file : files) {
+            if (stay.contains(file.path)) continue;
+            unremoved_.removed(file.path);
+            gone.push_back(file.path);
             bytes += file.bytes;
         }
-        SCKPT_TRY(order(remove, seconds(2 * config_.store.timeout_seconds + 60), cancelled));
-        SCKPT_TRY(catalogue_.garbage_removed(paths));
-        log_debug("removed {} files of the store", paths.size());
-        progress.set_files_removed(progress.files_removed() + paths.size());
+        note_unremoved();
+        SCKPT_TRY(catalogue_.garbage_removed(gone));
+        log_debug("removed {} files of the store", gone.size());
+        progress.set_files_removed(progress.files_removed() + gone.size());
         progress.set_bytes_freed(progress.bytes_freed() + bytes);
         progress.set_doing(std::format("removing files that nothing refers to, {} so far", progress.files_removed()));
         if (tell) tell(progress);
+        if (unremoved_.too_many()) return fail(Errc::io, unremoved_.text());
     }
+}
+
+// In the log once for each change.
+void StoreKeeper::note_unremoved() {
+    const std::string text = unremoved_.text();
+    const std::lock_guard lock(mutex_);
+    if (text == unremoved_text_) return;
+    if (text.empty()) log_info("the files of the store that could not be removed are gone");
+    else log_warning("the collector: {}", text);
+    unremoved_text_ = text;
 }
 
 // What remains of an ended job without checkpoints is its history, for whoever asks what has happened.
@@ -222,9 +268,10 @@ Result<rpc::ReportReply> StoreKeeper::report(const rpc::RetentionRules& rules, s
     SCKPT_ASSIGN(const std::vector<Catalogue::Garbage> garbage, catalogue_.garbage(INT64_MAX));
     for (const Catalogue::Garbage& file : garbage) reply.set_garbage_bytes(reply.garbage_bytes() + file.bytes);
 
-    // A store that hangs does not keep the report: what it held when it was last listed is told then.
+    // A store that is large or hangs does not keep the report: what it held when it was last listed is told then.
     constexpr seconds kReportWait{20};
-    if (const auto listing = scan(false, kReportWait, cancelled); !listing) log_info("report: {}", listing.error().text);
+    const auto late = [&, end = steady_clock::now() + kReportWait] { return steady_clock::now() >= end || cancelled(); };
+    if (const auto listing = scan(false, kReportWait, late); !listing) log_info("report: {}", listing.error().text);
     const std::lock_guard lock(mutex_);
     reply.set_store_total(store_total_);
     reply.set_store_free(store_free_);
@@ -237,7 +284,13 @@ Result<> StoreKeeper::clean(const rpc::RetentionRules& rules, std::int64_t now, 
     if (catalogue_.needs_rebuild()) return fail(Errc::busy, "the catalogue is not rebuilt from the store yet: nothing is removed before");
     rpc::CleanProgress progress;
     SCKPT_TRY(remove_kept(retention_rules(config_.retention, rules), now, progress, tell, cancelled));
-    SCKPT_TRY(collect(progress, tell, cancelled));
+    unremoved_.try_all_again();
+    SCKPT_TRY(collect(now, progress, tell, cancelled));
+    progress.set_doing("rewriting packs with much dead space");
+    if (tell) tell(progress);
+    SCKPT_TRY(compact(now, cancelled));
+    SCKPT_TRY(collect(now, progress, tell, cancelled));
+    if (unremoved_.size() != 0) return fail(Errc::io, unremoved_.text());
     progress.set_doing("");
     progress.set_done(true);
     if (tell) tell(progress);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 #include <algorithm>
+#include <array>
 #include <ctime>
 #include <format>
 
@@ -30,13 +31,46 @@ std::string backup_path(const Config& config) { return config.controller.state_d
 
 }  // namespace
 
-// Whole, and nothing of it is known: what is garbage stays garbage, and what is being made is not done.
-Result<bool> StoreKeeper::may_import(const rpc::FoundImage& image, const Listing& listing) const {
-    if (!is_whole(image, listing)) return false;
+// Nothing of it is known: what is garbage stays garbage, and what is being made is not done.
+Result<bool> StoreKeeper::may_import(const rpc::FoundImage& image) const {
     std::vector<std::string> paths{image.image().manifest()};
     for (const rpc::Pack& pack : image.image().packs()) paths.push_back(pack.path());
     SCKPT_ASSIGN(const std::vector<FileUse> uses, catalogue_.uses(paths));
     return uses.front() == FileUse::unknown && std::ranges::find(uses, FileUse::garbage) == uses.end();
+}
+
+Result<> StoreKeeper::import_checkpoint(const FoundImages& images, const Listing& listing, rpc::RebuildProgress& progress) {
+    const TellUnusable tell = [&](const std::string& manifest, const std::string& why) {
+        progress.set_unusable(progress.unusable() + 1);
+        log_warning("rebuilding the catalogue: {}: {}", manifest, why);
+    };
+    SCKPT_ASSIGN(const std::vector<FoundImage> found, usable(images, listing, tell));
+    for (const rpc::FoundImage* image : images) {
+        SCKPT_ASSIGN(const bool may, may_import(*image));
+        if (!may) return {};
+    }
+    if (found.empty()) return {};
+    const Result<bool> imported = catalogue_.import(found);
+    if (imported) {
+        if (*imported) progress.set_imported(progress.imported() + found.size());
+        return {};
+    }
+    constexpr std::array kOfImages{Errc::not_found, Errc::corrupt, Errc::exists, Errc::invalid};
+    if (std::ranges::find(kOfImages, imported.error().code) == kOfImages.end()) return std::unexpected(imported.error());
+    for (const FoundImage& image : found) tell(image.stored.manifest, imported.error().text);
+    return {};
+}
+
+// What cannot be read is tried once more, by another node if there is one: a moment's trouble, or one node's, must not cost a checkpoint.
+Result<StoreKeeper::Listing> StoreKeeper::scan_well(const Cancelled& cancelled) {
+    SCKPT_ASSIGN(Listing listing, scan(true, kSilence, cancelled));
+    if (listing.unreadable.empty()) return listing;
+    SCKPT_ASSIGN(Listing again, scan(true, kSilence, cancelled));
+    std::erase_if(again.unreadable, [&](const auto& entry) { return !listing.unreadable.contains(entry.first); });
+    listing.files.insert(again.files.begin(), again.files.end());
+    listing.images.insert(again.images.begin(), again.images.end());
+    listing.unreadable = std::move(again.unreadable);
+    return listing;
 }
 
 Result<> StoreKeeper::rebuild(const Tell<rpc::RebuildProgress>& tell, const Cancelled& cancelled) {
@@ -44,34 +78,20 @@ Result<> StoreKeeper::rebuild(const Tell<rpc::RebuildProgress>& tell, const Canc
     rpc::RebuildProgress progress;
     progress.set_doing("reading the manifests of the store");
     if (tell) tell(progress);
-    SCKPT_ASSIGN(const Listing listing, scan(true, kSilence, cancelled));
-    progress.set_found(listing.images.size() + listing.unusable.size());
-    progress.set_unusable(listing.unusable.size());
+    SCKPT_ASSIGN(const Listing listing, scan_well(cancelled));
+    progress.set_found(listing.images.size() + listing.unusable.size() + listing.unreadable.size());
+    progress.set_unusable(listing.unusable.size() + listing.unreadable.size());
     for (const std::string& text : listing.unusable) log_warning("rebuilding the catalogue: {}", text);
-
-    std::vector<const rpc::FoundImage*> images;
-    for (const auto& [path, image] : listing.images) images.push_back(&image);
-    std::ranges::stable_sort(images, {}, [](const rpc::FoundImage* image) { return image->checkpoint_id(); });
-    for (const rpc::FoundImage* image : images) {
+    std::vector<Store::Unreadable> unreadable;
+    for (const auto& [path, why] : listing.unreadable) {
+        log_error("rebuilding the catalogue: {} cannot be read: {}", path, why);
+        unreadable.push_back({path, why});
+    }
+    SCKPT_TRY(catalogue_.set_unreadable(unreadable));  // before any job may be told that it has no checkpoint
+    for (const auto& [id, images] : by_checkpoint(listing)) {
         if (cancelled && cancelled()) return fail(Errc::busy, "the rebuilding was ended before it was done; it may be begun again");
-        const std::string& path = image->image().manifest();
-        progress.set_doing(path);
-        const Result<Manifest> manifest = parse_head(image->head());
-        SCKPT_ASSIGN(const bool may, may_import(*image, listing));
-        Result<bool> imported = false;
-        if (manifest && may) {
-            SCKPT_ASSIGN(const StoredImage stored, to_stored(image->image()));
-            imported = catalogue_.import(*manifest, stored);
-        }
-        if (!manifest || !imported || (!may && !is_whole(*image, listing))) {
-            progress.set_unusable(progress.unusable() + 1);
-            log_warning("rebuilding the catalogue: {}: {}", path,
-                        !manifest   ? manifest.error().text
-                        : !imported ? imported.error().text
-                                    : "a pack that it refers to is missing");
-        } else if (*imported) {
-            progress.set_imported(progress.imported() + 1);
-        }
+        progress.set_doing(images.front()->image().manifest());
+        SCKPT_TRY(import_checkpoint(images, listing, progress));
         if (tell) tell(progress);
     }
     SCKPT_TRY(catalogue_.set_rebuilt());

@@ -57,6 +57,8 @@ Result<std::uint64_t> StoreOrders::send(rpc::StoreOrder& order) {
     if (nodes_.empty()) return fail(Errc::unavailable, "no node is connected to sckptctld, and only nodes reach the store");
     auto node = nodes_.upper_bound(last_);
     if (node == nodes_.end()) node = nodes_.begin();
+    if (node->first == order.avoid() && std::next(node) != nodes_.end()) ++node;
+    else if (node->first == order.avoid()) node = nodes_.begin();
     last_ = node->first;
     const std::uint64_t id = next_++;
     order.set_order(id);
@@ -65,6 +67,15 @@ Result<std::uint64_t> StoreOrders::send(rpc::StoreOrder& order) {
     *message.mutable_store() = std::move(order);
     node->second->push(std::move(message));
     return id;
+}
+
+// With the mutex held.
+void StoreOrders::stop(const std::string& node, std::uint64_t order) {
+    const auto found = nodes_.find(node);
+    if (found == nodes_.end()) return;
+    rpc::ControllerMessage message;
+    message.mutable_stop_store()->set_order(order);
+    found->second->push(std::move(message));
 }
 
 Result<rpc::StoreReply> StoreOrders::run(rpc::StoreOrder order, std::chrono::seconds silence, const Cancelled& cancelled) {
@@ -91,9 +102,11 @@ Result<rpc::StoreReply> StoreOrders::run(rpc::StoreOrder order, std::chrono::sec
         }
     }
     rpc::StoreReply reply = std::move(pending.reply);
+    reply.set_node(node);
+    if (error && !pending.lost) stop(node, id);
     pending_.erase(id);
     if (error) return std::unexpected(*error);
-    if (!reply.ok()) return fail(Errc::io, std::format("the store, on node {}: {}", node, reply.error()));
+    if (!reply.ok()) return fail(reply.away() ? Errc::unavailable : Errc::io, std::format("the store, on node {}: {}", node, reply.error()));
     return reply;
 }
 

@@ -26,9 +26,10 @@ class StoreAccess {
    public:
     using Cancelled = std::function<bool()>;
     virtual ~StoreAccess() = default;
-    // Has one node do it and waits; order.order is set here. All parts of the answer, merged; a failure told by the node is an Errc::io
-    // with its text. Errc::unavailable: no node, or it was lost: another may be asked, as every order may be done twice.
-    // Errc::timeout: it was silent for `silence`. Errc::busy: `cancelled` said so; what the node does about it is ignored.
+    // Has one node do it, not order.avoid if there is another, and waits; order.order is set here. All parts of the answer, merged, with the
+    // node's name; a failure told by the node is an Errc::io with its text. Errc::unavailable: no node, it was lost, or it does not reach the
+    // store: another may be asked, as every order may be done twice.
+    // Errc::timeout: it was silent for `silence`. Errc::busy: `cancelled` said so. In both cases the node is told to stop.
     virtual Result<rpc::StoreReply> run(rpc::StoreOrder order, std::chrono::seconds silence, const Cancelled& cancelled) = 0;
     virtual bool any_node() const = 0;
 };
@@ -53,6 +54,7 @@ class StoreOrders final : public StoreAccess {
         bool lost = false;
     };
     Result<std::uint64_t> send(rpc::StoreOrder& order);
+    void stop(const std::string& node, std::uint64_t order);
     void lose(const std::string& node);
 
     mutable std::mutex mutex_;

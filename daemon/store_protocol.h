@@ -3,15 +3,15 @@
 // What sckptd and its sckpt-store say to each other: JSON messages with a "kind", over a SOCK_SEQPACKET pair, with descriptors where needed.
 // sckptd believes the worker nothing: it is of another user, and reads what others have written.
 //
-//   sckptd      request   operation, store, and what the operation needs; descriptors: the image or the target
+//   sckptd      request   operation, store, store_id, and what the operation needs; descriptors: the image or the target
 //   worker      alive     a call of the store has come back
 //               progress  plain, written
-//               seal      body                 → sealed (key, value) or refused
+//               seal      head, rest           → sealed (key, value) or refused: the head is looked at
 //               manifest  path, bytes          → copy (descriptor: a file in memory of that size, to be filled), or refused
 //               copied                         → go, or refused: the file is sealed now, and what it says was verified
 //               unreadable path, code, text    in place of manifest or of copied; no answer
 //               next                           → piece (descriptor: bytes of a backup; none: the end) or refused
-//               files, faults, stored          parts of the answer
+//               files, unlisted, faults, stored  parts of the answer
 //               done, or failed (code, text)   the end
 #pragma once
 

@@ -72,6 +72,7 @@ Result<Json> StoreSession::run(Json request, std::initializer_list<int> fds, con
     request["kind"] = "request";
     request["version"] = SCKPT_VERSION;
     request["store"] = config_.store.directory;
+    request["store_id"] = call_.store;
     const auto sent = channel_->send(request, fds);
     const bool heard = sent || sent.error().code == Errc::unavailable;  // it ended already: what it has said is read
     auto answer = heard ? converse(handlers) : std::unexpected(sent.error());
@@ -141,6 +142,7 @@ Result<Json> StoreSession::converse(const StoreHandlers& handlers) {
         if (!handled && handled.error().code == Errc::unavailable) continue;  // it ended while it was answered: its end is read next
         if (!handled) return std::unexpected(handled.error());
         heard = Clock::now();
+        if (call_.alive) call_.alive();
     }
 }
 
@@ -193,8 +195,8 @@ Result<> StoreSession::finish_copy(const StoreHandlers& handlers) {
 }
 
 Result<> StoreSession::give_seal(const Json& message, const StoreHandlers& handlers) {
-    const auto body = digest_from_hex(text_of(message, "body"));
-    const auto seal = body ? handlers.seal(*body) : std::unexpected(body.error());
+    const auto rest = digest_from_hex(text_of(message, "rest"));
+    const auto seal = rest ? handlers.seal(text_of(message, "head"), *rest) : std::unexpected(rest.error());
     if (!seal) return channel_->send(error_message("refused", seal.error()));
     return channel_->send({{"kind", "sealed"}, {"key", seal->key_id}, {"value", to_hex(seal->value)}});
 }

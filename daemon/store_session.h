@@ -30,7 +30,7 @@ struct ManifestCopy {
 // knows what can be done without.
 struct StoreHandlers {
     std::function<Result<>(const std::string& path, Result<ManifestCopy> copy)> manifest;  // whether the worker may read it
-    std::function<Result<Seal>(const Digest& body)> seal;
+    SealFn seal;
     std::function<Result<std::string>()> next;
     std::function<Result<>(const Json& part)> part;
 };

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/watched_files.h"
+#include "image_store/store_id.h"
 
 namespace sckpt {
 namespace {
@@ -23,19 +24,31 @@ using namespace std::chrono_literals;
 // system that is not mounted.
 Result<UniqueFd> open_store(const std::string& path) {
     auto directory = open_file(path, O_RDONLY | O_DIRECTORY);
-    const std::string make = std::format("install -d -o USER -g GROUP -m 0700 {}, with store.user's", path);
+    const std::string look = std::format("is the file system mounted that should be there (findmnt -T {})? Nothing is to be made by hand where it is not", path);
     if (!directory && directory.error().code == Errc::not_found)
-        return fail(Errc::unavailable,
-                    std::format("there is no such directory on this node: is its file system mounted? A new store is made by {}", make));
+        return fail(Errc::unavailable, "there is no such directory on this node: " + look);
     if (!directory) return std::unexpected(directory.error());
     struct stat st {};
     if (::fstat(directory->get(), &st) != 0) return fail_errno("stat");
     if (st.st_uid != ::geteuid())
-        return fail(Errc::denied, std::format("the directory belongs to user {}, not to the service user ({}): is the file system mounted that "
-                                              "should be there? A new store is made by {}", st.st_uid, ::geteuid(), make));
+        return fail(Errc::denied, std::format("the directory belongs to user {}, not to the service user ({}): {}", st.st_uid, ::geteuid(), look));
     if ((st.st_mode & 07777) != 0700)
         return fail(Errc::denied, std::format("its mode is {:04o}, and images are nobody else's business: chmod 0700 {}", st.st_mode & 07777, path));
     return directory;
+}
+
+// That it is the one which the catalogue knows. "": whichever it is, where nothing depends on it.
+Result<> check_store(FileSystem& files, const Json& request) {
+    const std::string wanted = text_of(request, "store_id");
+    const auto store = read_store_id(files);
+    if (!store && store.error().code == Errc::not_found)
+        return fail(Errc::unavailable, std::format("there is no file {} in it: is the file system mounted that should be there (findmnt -T {})? A new "
+                                                   "store is made once, where it is mounted, by `sckpt-clean make-store`",
+                                                   kStoreIdFile, text_of(request, "store")));
+    if (!store) return std::unexpected(store.error());
+    if (wanted.empty() || store->id == wanted) return {};
+    return fail(Errc::unavailable, std::format("this is store {} of cluster {}, not {}, which the catalogue knows: is the right file system mounted on "
+                                               "this node (findmnt -T {})?", store->id, store->cluster, wanted, text_of(request, "store")));
 }
 
 Result<Json> work(StoreMaster& master, StoreChannel::Message message) {
@@ -45,6 +58,7 @@ Result<Json> work(StoreMaster& master, StoreChannel::Message message) {
     SCKPT_ASSIGN(UniqueFd top, open_store(text_of(message.body, "store")));
     const auto real = real_file_system(std::move(top));
     const auto files = watched(*real, [&master] { return master.alive(); });
+    SCKPT_TRY(check_store(*files, message.body));
     StoreTask task{std::move(message.body), message.fds.empty() ? UniqueFd() : std::move(message.fds[0]), *files, Store(*files), master};
     return carry_out(task);
 }
@@ -95,8 +109,8 @@ Result<StoreChannel::Message> StoreMaster::answer(const char* kind) {
     return message;
 }
 
-Result<Seal> StoreMaster::seal(const Digest& body) {
-    SCKPT_TRY(channel_.send({{"kind", "seal"}, {"body", to_hex(body)}}));
+Result<Seal> StoreMaster::seal(std::string_view head, const Digest& rest) {
+    SCKPT_TRY(channel_.send({{"kind", "seal"}, {"head", head}, {"rest", to_hex(rest)}}));
     SCKPT_ASSIGN(const auto message, answer("sealed"));
     Seal seal{text_of(message.body, "key"), {}};
     SCKPT_ASSIGN(seal.value, digest_from_hex(text_of(message.body, "value")));

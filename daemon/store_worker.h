@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "daemon/store_protocol.h"
 #include "image_store/store.h"
@@ -24,7 +25,7 @@ class StoreMaster {
     Result<> tell(const Json& message) { return channel_.send(message); }
     Result<> alive();                                                   // from any thread; says so at most once a second
     Result<> progress(std::uint64_t plain, std::uint64_t written);      // if something has moved, at most twice a second
-    Result<Seal> seal(const Digest& body);
+    Result<Seal> seal(std::string_view head, const Digest& rest);
     Result<UniqueFd> next_piece();                                      // of a backup; none: the end
 
     // A manifest of the store, from a copy that sckptd has verified and nobody can change.

@@ -16,6 +16,7 @@
 #include "daemon/store_worker.h"
 #include "daemon/watched_files.h"
 #include "image_store/names.h"
+#include "image_store/store_id.h"
 
 namespace sckpt {
 namespace {
@@ -29,7 +30,7 @@ Result<PutRequest> put_request(const StoreTask& task) {
     PutRequest put{std::move(head.identity), std::move(head.needs), std::move(head.user_files), text_of(task.request, "directory"),
                    text_of(task.request, "name"), {}, nullptr, {}};
     if (auto pages = page_runs(text_of(task.request, "backend"), task.directory.get())) put.pages = std::move(*pages);
-    put.seal = [&master = task.master](const Digest& body) { return master.seal(body); };
+    put.seal = [&master = task.master](std::string_view shown, const Digest& rest) { return master.seal(shown, rest); };
     return put;
 }
 
@@ -66,12 +67,15 @@ Result<Json> read(StoreTask& task) {
 
 Result<Json> usable(StoreTask& task) {
     SCKPT_TRY(task.files.space());
-    return Json::object();
+    SCKPT_ASSIGN(const StoreId store, read_store_id(task.files));
+    return Json{{"id", store.id}, {"cluster", store.cluster}};
 }
 
 Result<Json> remove(StoreTask& task) {
-    SCKPT_TRY(task.store.remove(texts_of(task.request, "paths")));
-    return Json::object();
+    SCKPT_ASSIGN(const auto unremoved, task.store.remove(texts_of(task.request, "paths")));
+    Json files = Json::array();
+    for (const Store::Unremoved& file : unremoved) files.push_back({{"path", file.path}, {"text", file.why}});
+    return Json{{"unremoved", std::move(files)}};
 }
 
 Result<Json> quarantine(StoreTask& task) {
@@ -81,7 +85,10 @@ Result<Json> quarantine(StoreTask& task) {
 
 // Manifests are shown to sckptd one by one; what it does not like, it remembers itself.
 Result<Json> scan(StoreTask& task) {
-    SCKPT_ASSIGN(const auto listed, task.store.list());
+    SCKPT_ASSIGN(const auto listing, task.store.list());
+    const std::vector<Store::Listed>& listed = listing.files;
+    for (const Store::Unreadable& directory : listing.unreadable)
+        SCKPT_TRY(task.master.tell({{"kind", "unlisted"}, {"path", directory.path}, {"text", directory.why}}));
     for (std::span<const Store::Listed> rest = listed; !rest.empty(); rest = rest.subspan(std::min(kListed, rest.size()))) {
         Json files = Json::array();
         for (const Store::Listed& file : rest.first(std::min(kListed, rest.size()))) {
@@ -101,6 +108,9 @@ Result<Json> scan(StoreTask& task) {
 
 // Whether this says something about the image, and not about the way to it.
 bool is_fault(const Error& error) { return error.code == Errc::corrupt || error.code == Errc::not_found || error.code == Errc::invalid; }
+
+// Of one image, which cannot be read; others can: a bad sector, rights that somebody changed, a format of the future.
+bool is_unreadable(const Error& error) { return error.code == Errc::io || error.code == Errc::denied || error.code == Errc::unsupported; }
 
 Result<std::vector<std::string>> check_sizes(const StoreTask& task, const Manifest& manifest) {
     std::vector<std::string> faults;
@@ -126,8 +136,11 @@ Result<std::vector<std::string>> check_image(const StoreTask& task, const std::s
 
 Result<Json> check(StoreTask& task) {
     for (const std::string& path : texts_of(task.request, "manifests")) {
-        SCKPT_ASSIGN(const auto faults, check_image(task, path));
-        SCKPT_TRY(task.master.tell({{"kind", "faults"}, {"faults", faults}}));
+        const auto faults = check_image(task, path);
+        if (!faults && !is_unreadable(faults.error())) return std::unexpected(faults.error());
+        SCKPT_TRY(task.master.tell({{"kind", "faults"},
+                                    {"faults", faults ? *faults : std::vector<std::string>()},
+                                    {"unreadable", faults ? "" : faults.error().text}}));
     }
     return Json::object();
 }
@@ -140,7 +153,7 @@ Result<Json> compact(StoreTask& task) {
     }
     std::vector<const Manifest*> images;
     for (const Manifest& manifest : manifests) images.push_back(&manifest);
-    const auto seal = [&task](const Digest& body) { return task.master.seal(body); };
+    const auto seal = [&task](std::string_view head, const Digest& rest) { return task.master.seal(head, rest); };
     SCKPT_ASSIGN(const auto stored, task.store.compact(images, texts_of(task.request, "rewrite"), seal, task.options()));
     for (const StoredImage& image : stored) SCKPT_TRY(task.master.tell({{"kind", "stored"}, {"image", to_json(image)}}));
     return Json::object();
@@ -171,7 +184,7 @@ Result<> remove_old_backups(StoreTask& task, const std::string& newest) {
     std::ranges::sort(entries, std::greater(), [&](const DirectoryEntry& e) { return std::tuple(e.name == newest, e.modified, e.name); });
     std::size_t kept = 0;
     for (const DirectoryEntry& entry : entries) {
-        if (entry.directory) continue;
+        if (entry.directory || entry.odd) continue;
         if (!entry.name.ends_with(kPartSuffix) && ++kept <= kBackupsKept) continue;
         const auto removed = task.files.remove(std::format("{}/{}", kBackups, entry.name));
         if (!removed && removed.error().code != Errc::not_found) return removed;

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// Which supervised tasks run where, as nodes tell: the batch script of each job, and the ranks of its steps. Pure bookkeeping; what a node's
+// word is worth has been checked before. A step that is over is remembered for a while: a checkpoint may be told of its ranks a moment
+// later than they have ended.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/generation_ranks.h"
+#include "rpc/sckpt.pb.h"
+
+namespace sckpt {
+
+struct RunningStep {
+    std::uint32_t step_id = 0;  // Slurm's
+    std::uint32_t tasks = 0;
+    std::map<std::uint32_t, StepRank> ranks;  // known so far
+    bool over() const;                        // all of them have ended
+};
+
+struct LiveJob {
+    std::uint32_t uid = 0;
+    std::string node;                             // where its batch script runs; "": not known, or it has none
+    rpc::Task script;
+    std::chrono::steady_clock::time_point due{};  // its next periodic checkpoint
+    std::map<std::uint32_t, RunningStep> steps;   // by key
+    std::deque<std::uint32_t> steps_over;         // in the order of their ends
+    bool has_script() const { return !node.empty(); }
+    std::vector<StepRank> ranks() const;  // of all steps
+};
+
+class LiveJobs {
+   public:
+    using Jobs = std::map<std::uint32_t, LiveJob>;
+
+    LiveJob& script_started(const std::string& node, const rpc::Task& task);
+    // Of a step. False: nothing is new.
+    bool task_started(const std::string& node, const rpc::Task& task);
+    void task_ended(const std::string& node, const rpc::Task& task);
+    void node_attached(const std::string& node);  // what ran there is told anew
+    void forget(std::uint32_t job_id) { jobs_.erase(job_id); }
+
+    LiveJob* find(std::uint32_t job_id);
+    const LiveJob* find(std::uint32_t job_id) const;
+    // The step that Slurm knows by this id, if any of its tasks runs; its key.
+    std::optional<std::uint32_t> step_key(std::uint32_t job_id, std::uint32_t step_id) const;
+    Jobs& all() { return jobs_; }
+    const Jobs& all() const { return jobs_; }
+
+   private:
+    Jobs jobs_;  // by job id
+};
+
+}  // namespace sckpt
