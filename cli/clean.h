@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cli/program.h"
+#include "image_store/store_id.h"
 #include "rpc/sckpt.pb.h"
 
 namespace sckpt::cli {
@@ -35,12 +36,14 @@ struct CheckOptions {
 Result<Outcome> clean_check(const Session& session, const CheckOptions& options);
 Result<Outcome> clean_rebuild(const Session& session);
 Result<Outcome> clean_make_key(const Options& options, bool rotate);  // local: asks nobody
+Result<Outcome> clean_make_store(const Options& options);             // on this node, as the service user
 
 std::string render_report(const rpc::ReportReply& reply, const View& view);
 std::string render_removals(const rpc::ReportReply& reply, const View& view);  // run --dry-run
 std::string render_cleaned(const rpc::CleanProgress& end);
 std::string render_orphans(const rpc::OrphansReply& reply, bool removed);
 std::string render_rebuilt(const rpc::RebuildProgress& end);
+std::string render_made_store(const MadeStore& made, const std::string& path);
 std::string render_key(const std::string& path, const std::string& id, bool rotated);
 
 // What a check has told so far.
@@ -50,7 +53,7 @@ class CheckState {
     std::string update(const rpc::CheckProgress& progress);
     std::string progress() const;
     bool done() const { return last_.done(); }
-    bool faults() const { return !bad_.empty(); }
+    bool faults() const { return !bad_.empty() || !unreadable_.empty(); }
     std::string render(const CheckOptions& options) const;
     nlohmann::json json() const;
 
@@ -60,7 +63,7 @@ class CheckState {
         rpc::CheckProgress found;
     };
     rpc::CheckProgress last_;
-    std::vector<Bad> bad_;
+    std::vector<Bad> bad_, unreadable_;
     std::vector<std::string> notes_;
 };
 

@@ -12,18 +12,22 @@ namespace sckpt::cli {
 
 std::string CheckState::update(const rpc::CheckProgress& progress) {
     last_ = progress;
+    const std::string name = to_string({progress.job_id(), progress.checkpoint()});
+    if (!progress.unreadable().empty()) {
+        unreadable_.push_back({name, progress});
+        return std::format("checkpoint {}: it cannot be read: {}", name, progress.unreadable());
+    }
     if (progress.faults().empty()) {
         if (!progress.repaired().empty()) notes_.push_back(progress.repaired());
         return progress.repaired();
     }
-    const std::string name = to_string({progress.job_id(), progress.checkpoint()});
     bad_.push_back({name, progress});
     return std::format("checkpoint {}: {}, the first: {}", name,
                        counted(static_cast<std::uint64_t>(progress.faults_size()), "fault"), progress.faults(0));
 }
 
 std::string CheckState::progress() const {
-    return std::format("{} of {} checked, {}{}", last_.checked(), counted(last_.total(), "checkpoint"),
+    return std::format("{} of {} checked, {}{}", last_.checked(), counted(last_.total(), "image"),
                        format_bytes(last_.bytes()), bad_.empty() ? "" : std::format(", {} not whole", bad_.size()));
 }
 
@@ -34,10 +38,14 @@ std::string CheckState::render(const CheckOptions& options) const {
         for (const std::string& fault : bad.found.faults()) text += "  " + printable(fault) + "\n";
         if (!bad.found.repaired().empty()) text += "  " + printable(bad.found.repaired()) + "\n";
     }
+    for (const Bad& one : unreadable_)
+        text += std::format("checkpoint {} cannot be read\n  {}\n", one.name, printable(one.found.unreadable()));
     for (const std::string& note : notes_) text += printable(note) + "\n";
-    text += std::format("{} checked{}, {}: ", counted(last_.checked(), "checkpoint"), options.quick ? " (quick)" : "",
+    text += std::format("{} checked{}, {}: ", counted(last_.checked(), "image"), options.quick ? " (quick)" : "",
                         format_bytes(last_.bytes()));
-    if (bad_.empty()) return text + (last_.checked() == 1 ? "it is whole\n" : "all of them are whole\n");
+    if (bad_.empty() && unreadable_.empty()) return text + (last_.checked() == 1 ? "it is whole\n" : "all of them are whole\n");
+    if (!unreadable_.empty()) text += std::format("{} cannot be read{}", unreadable_.size(), bad_.empty() ? "\n" : ", ");
+    if (bad_.empty()) return text;
     text += std::format("{} not whole", bad_.size());
     return text +
            (options.repair ? "\n" : "; `sckpt-clean check --repair` puts aside what is bad, and restarts use older ones\n");
@@ -50,10 +58,14 @@ nlohmann::json CheckState::json() const {
                        {"checkpoint", one.found.checkpoint()},
                        {"faults", std::vector<std::string>(one.found.faults().begin(), one.found.faults().end())},
                        {"repaired", one.found.repaired()}});
+    nlohmann::json unreadable = nlohmann::json::array();
+    for (const Bad& one : unreadable_)
+        unreadable.push_back({{"job_id", one.found.job_id()}, {"checkpoint", one.found.checkpoint()}, {"why", one.found.unreadable()}});
     return {{"checked", last_.checked()},
             {"total", last_.total()},
             {"bytes", last_.bytes()},
             {"bad", std::move(bad)},
+            {"unreadable", std::move(unreadable)},
             {"notes", notes_}};
 }
 

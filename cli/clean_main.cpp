@@ -94,6 +94,13 @@ void add_make_key(CLI::App& app, Command& command, Arguments& given) {
     });
 }
 
+void add_make_store(CLI::App& app, Command& command) {
+    app.add_subcommand("make-store", "Make store.directory, as this node sees it, the store of this cluster")->callback([&command] {
+        command.doing = "making the store";
+        command.run = clean_make_store;
+    });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -107,5 +114,6 @@ int main(int argc, char** argv) {
     add_check(app, command, given);
     add_rebuild(app, command);
     add_make_key(app, command, given);
+    add_make_store(app, command);
     return run_program(app, command, argc, argv);
 }

@@ -21,7 +21,8 @@ Result<std::string> result_text(const Session& session, const CreateState& state
     rpc::CreateProgress end = state.last;
     end.clear_drain();
     SCKPT_ASSIGN(auto document, to_json(end));
-    document["job_id"] = options.job;
+    document["job_id"] = options.job.job;
+    if (options.job.step) document["step_id"] = *options.job.step;
     document["complete"] = state.complete;
     document["requeued"] = state.requeued;
     return json_text(document);
@@ -33,12 +34,12 @@ Error timed_out(const CreateState& state, const CreateOptions& options) {
     const std::uint32_t number = state.last.checkpoint();
     if (number == 0)
         return {Errc::timeout,
-                std::format("sckptctld began no checkpoint within {}{}: see `sckpt list {}`", after, also, options.job)};
+                std::format("sckptctld began no checkpoint within {}{}: see `sckpt list {}`", after, also, options.job.job)};
     const std::string doing = state.last.has_drain() ? " (" + drain_text(state.last.drain()) + ")" : "";
     return {
         Errc::timeout,
         std::format("checkpoint {} is not complete after {}{}: it goes on without this command{}; `sckpt watch {}` follows it",
-                    number, after, doing, also, options.job)};
+                    number, after, doing, also, options.job.job)};
 }
 
 }  // namespace
@@ -85,14 +86,15 @@ std::string progress_news(const CreateState& state) {
     return state.last.phase() == rpc::CreateProgress::CAPTURED ? phase + " " + drain_news(state.last.drain()) : phase;
 }
 
-std::string render_created(const CreateState& state, std::uint32_t job) {
-    return std::format("checkpoint {} of job {}: {}, {}{}\n", state.last.checkpoint(), job,
+std::string render_created(const CreateState& state, const JobStep& job) {
+    return std::format("checkpoint {} of {} {}: {}, {}{}\n", state.last.checkpoint(), job.step ? "step" : "job", to_text(job),
                        state.complete ? "complete" : "captured", facts(state), state.requeued ? "; the job is requeued" : "");
 }
 
 Result<std::string> create(const Session& session, const CreateOptions& options) {
     rpc::CreateRequest request;
-    request.set_job_id(options.job);
+    request.set_job_id(options.job.job);
+    if (options.job.step) request.set_step_id(*options.job.step);
     request.set_requeue(options.requeue);
     grpc::ClientContext context;
     if (options.max_wait) context.set_deadline(std::chrono::system_clock::now() + *options.max_wait);
@@ -117,7 +119,7 @@ Result<std::string> create(const Session& session, const CreateOptions& options)
     const bool done = options.requeue ? state.requeued : state.complete;
     if (!done)
         return fail(Errc::internal,
-                    std::format("sckptctld ended its answer too early: `sckpt show {}` tells what became of it", options.job));
+                    std::format("sckptctld ended its answer too early: `sckpt show {}` tells what became of it", options.job.job));
     return result_text(session, state, options);
 }
 

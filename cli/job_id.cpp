@@ -8,12 +8,17 @@
 namespace sckpt::cli {
 namespace {
 
-std::optional<std::uint32_t> number(std::string_view text) {
+std::optional<std::uint32_t> any_number(std::string_view text) {
     std::uint32_t value = 0;
     const char* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data(), end, value);
-    if (error != std::errc() || stop != end || value == 0) return std::nullopt;
+    if (error != std::errc() || stop != end) return std::nullopt;
     return value;
+}
+
+std::optional<std::uint32_t> number(std::string_view text) {
+    const auto value = any_number(text);
+    return value == 0u ? std::nullopt : value;
 }
 
 std::unexpected<Error> refused(std::string_view text, std::string_view form) {
@@ -42,6 +47,17 @@ Result<JobId> parse_job_or_checkpoint(std::string_view text) {
     const auto checkpoint = dot == std::string_view::npos ? std::nullopt : number(text.substr(dot + 1));
     if (job && checkpoint) return JobId{*job, *checkpoint};
     return refused(text, "JOB, such as 12, or JOB.N for checkpoint N of that job, such as 12.3");
+}
+
+std::string to_text(const JobStep& id) { return id.step ? std::format("{}.{}", id.job, *id.step) : std::to_string(id.job); }
+
+Result<JobStep> parse_job_or_step(std::string_view text) {
+    const std::size_t dot = text.find('.');
+    const auto job = number(text.substr(0, dot));
+    if (job && dot == std::string_view::npos) return JobStep{*job, std::nullopt};
+    const auto step = dot == std::string_view::npos ? std::nullopt : any_number(text.substr(dot + 1));
+    if (job && step) return JobStep{*job, *step};
+    return refused(text, "JOB, such as 12, or JOB.STEP for the tasks of one step, such as 12.0; squeue -s shows steps");
 }
 
 }  // namespace sckpt::cli

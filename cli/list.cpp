@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // sckpt list: all jobs, one a line; sckpt list JOB: the checkpoints of one.
+#include <algorithm>
 #include <format>
 
 #include "cli/verbs.h"
@@ -15,7 +16,7 @@ std::string user_name(const rpc::Job& job) { return job.user().empty() ? std::to
 const rpc::Checkpoint* newest_complete(const rpc::Job& job) {
     const rpc::Checkpoint* newest = nullptr;
     for (const rpc::Checkpoint& checkpoint : job.checkpoints())
-        if (checkpoint.state() == rpc::COMPLETE) newest = &checkpoint;  // oldest first
+        if (checkpoint.state() == rpc::COMPLETE && checkpoint.step().empty()) newest = &checkpoint;  // oldest first
     return newest;
 }
 
@@ -44,9 +45,12 @@ std::vector<Cell> job_row(const rpc::Job& job, const View& view) {
 std::string bytes_or_dash(std::uint64_t bytes) { return bytes > 0 ? format_bytes(bytes) : "-"; }
 
 std::string remark(const rpc::Checkpoint& checkpoint) {
-    std::string text = checkpoint.pinned() ? "pinned" : "";
-    const std::string more = checkpoint.state() == rpc::CAPTURED ? drain_text(checkpoint.drain()) : checkpoint.reason();
-    return text.empty() || more.empty() ? text + more : text + "; " + more;
+    std::string text;
+    for (const std::string& part : {checkpoint.step().empty() ? "" : std::format("step {} alone", checkpoint.step()),
+                                    std::string(checkpoint.pinned() ? "pinned" : ""),
+                                    checkpoint.state() == rpc::CAPTURED ? drain_text(checkpoint.drain()) : checkpoint.reason()})
+        if (!part.empty()) text += (text.empty() ? "" : "; ") + part;
+    return text;
 }
 
 Colour state_colour(rpc::CheckpointState state) {
@@ -73,22 +77,24 @@ std::string render_jobs(const rpc::ListReply& reply, const View& view) {
     return table.text(view);
 }
 
+// The number of images takes room from the note, and is told where it says something.
 std::string render_checkpoints(const rpc::Job& job, const View& view, std::string_view indent) {
-    Table table({{"N", Align::right},
-                 {"STATE"},
-                 {"CREATED"},
-                 {"SIZE", Align::right},
-                 {"STORED", Align::right},
-                 {"FROZEN", Align::right},
-                 {"NOTE"}});
-    for (const rpc::Checkpoint& checkpoint : job.checkpoints())
-        table.add({{std::to_string(checkpoint.number())},
-                   {checkpoint_state(checkpoint), state_colour(checkpoint.state())},
-                   {format_time(checkpoint.created())},
-                   {bytes_or_dash(checkpoint.bytes())},
-                   {bytes_or_dash(checkpoint.new_bytes())},
-                   {checkpoint.bytes() ? format_milliseconds(checkpoint.frozen_ms()) : "-"},
-                   {remark(checkpoint)}});
+    const bool several = std::ranges::any_of(job.checkpoints(), [](const auto& checkpoint) { return checkpoint.image_count() > 1; });
+    std::vector<Column> columns{{"N", Align::right}, {"STATE"}, {"CREATED"}};
+    if (several) columns.push_back({"IMAGES", Align::right});
+    columns.insert(columns.end(), {{"SIZE", Align::right}, {"STORED", Align::right}, {"FROZEN", Align::right}, {"NOTE"}});
+    Table table(std::move(columns));
+    for (const rpc::Checkpoint& checkpoint : job.checkpoints()) {
+        std::vector<Cell> row{{std::to_string(checkpoint.number())},
+                              {checkpoint_state(checkpoint), state_colour(checkpoint.state())},
+                              {format_time(checkpoint.created())}};
+        if (several) row.push_back({checkpoint.image_count() ? std::to_string(checkpoint.image_count()) : "-"});
+        row.insert(row.end(), {{bytes_or_dash(checkpoint.bytes())},
+                               {bytes_or_dash(checkpoint.new_bytes())},
+                               {checkpoint.frozen_ms() ? format_milliseconds(checkpoint.frozen_ms()) : "-"},
+                               {remark(checkpoint)}});
+        table.add(std::move(row));
+    }
     return table.text(view, indent);
 }
 

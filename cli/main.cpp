@@ -26,15 +26,16 @@ std::string check_wait(const std::string& text) {
 void add_create(CLI::App& app, Command& command, Arguments& given, bool requeue) {
     CLI::App* verb = requeue ? app.add_subcommand("requeue", "Take a checkpoint, stop the job and put it back into the queue")
                              : app.add_subcommand("create", "Take a checkpoint of a running job now");
-    verb->add_option("JOB", given.job, "job id")->required()->type_name("")->check(check_job);
+    if (requeue) verb->add_option("JOB", given.job, "job id")->required()->type_name("")->check(check_job);
+    else verb->add_option("JOB", given.job, "job id, or JOB.STEP for the tasks of one step")->required()->type_name("")->check(check_job_or_step);
     verb->add_option("--max-wait", given.max_wait, "Wait for the end no longer than this (90, 5m, 1h)")
         ->type_name("TIME")
         ->check(check_wait);
     verb->callback([&command, &given, requeue] {
         command.doing = std::format("{} job {}", requeue ? "requeueing" : "checkpointing", given.job);
         command.run = in_session([&given, requeue](const Session& session) -> Result<Outcome> {
-            CreateOptions options{.job = 0, .requeue = requeue, .max_wait = std::nullopt};
-            SCKPT_ASSIGN(options.job, parse_job(given.job));
+            CreateOptions options{.job = {}, .requeue = requeue, .max_wait = std::nullopt};
+            SCKPT_ASSIGN(options.job, parse_job_or_step(given.job));
             if (!given.max_wait.empty()) {
                 SCKPT_ASSIGN(options.max_wait, parse_wait(given.max_wait));
             }

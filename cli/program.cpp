@@ -72,6 +72,11 @@ std::string check_job_or_checkpoint(const std::string& text) {
     return id ? "" : id.error().text;
 }
 
+std::string check_job_or_step(const std::string& text) {
+    const auto id = parse_job_or_step(text);
+    return id ? "" : id.error().text;
+}
+
 void begin_program(CLI::App& app, Command& command, const std::string& name) {
     app.name(name);
     app.set_version_flag("--version", name + " " SCKPT_VERSION);

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // sckpt show JOB: all that is known of a job; sckpt show JOB.N: of one of its checkpoints.
+#include <sys/wait.h>
 #include <algorithm>
 #include <format>
+#include <set>
+#include <tuple>
 
 #include "cli/verbs.h"
 #include "common/interval.h"
+#include "rpc/task_name.h"
 
 namespace sckpt::cli {
 namespace {
@@ -53,6 +57,58 @@ std::string image_text(const rpc::Image& image, const View& view) {
            files_text(image, view);
 }
 
+// The batch script first, then by step and rank.
+auto place_of(const std::string& task) {
+    const auto name = parse_task_name(task);
+    return std::tuple(task != kBatchTask, name ? name->step_key : 0, name ? name->rank : 0, task);
+}
+
+std::string ended_text(int wait_status) {
+    if (WIFSIGNALED(wait_status)) return std::format("had ended: signal {}", WTERMSIG(wait_status));
+    return std::format("had ended: exit status {}", WEXITSTATUS(wait_status));
+}
+
+std::vector<Cell> image_row(const rpc::Image& image) {
+    return {{image.task()},
+            {image.node()},
+            {format_bytes(image.bytes())},
+            {image.fast_node().empty() ? "-" : "yes"},
+            {std::to_string(image.files_size())},
+            {image.path().empty() ? "-" : image.path()}};
+}
+
+// One line for each task.
+std::string images_table(const rpc::Checkpoint& checkpoint, const View& view) {
+    using Row = std::pair<decltype(place_of("")), std::vector<Cell>>;
+    std::vector<Row> rows;
+    for (const rpc::Image& image : checkpoint.images()) rows.emplace_back(place_of(image.task()), image_row(image));
+    for (const rpc::EndedTask& task : checkpoint.ended())
+        rows.emplace_back(place_of(task.task()), std::vector<Cell>{{task.task()}, {"-"}, {"-"}, {"-"}, {"-"}, {ended_text(task.wait_status())}});
+    std::ranges::sort(rows, {}, &Row::first);
+    Table table({{"TASK"}, {"NODE"}, {"SIZE", Align::right}, {"MEMORY"}, {"FILES", Align::right}, {"IN THE STORE"}});
+    for (Row& row : rows) table.add(std::move(row.second));
+    return "  images\n" + table.text(view, "    ");
+}
+
+bool has_one_image(const rpc::Checkpoint& checkpoint) { return checkpoint.images_size() == 1 && checkpoint.ended().empty(); }
+
+std::string images_text(const rpc::Checkpoint& checkpoint, const View& view) {
+    if (has_one_image(checkpoint)) return image_text(checkpoint.images(0), view);
+    return checkpoint.images().empty() ? "" : images_table(checkpoint, view);
+}
+
+// How many there are; of one, all is said elsewhere.
+std::string count_text(const rpc::Checkpoint& checkpoint) {
+    if (checkpoint.image_count() == 0 || has_one_image(checkpoint)) return "";
+    std::set<std::string> nodes;
+    for (const rpc::Image& image : checkpoint.images()) nodes.insert(image.node());
+    std::string text = std::to_string(checkpoint.image_count());
+    if (!nodes.empty()) text += std::format(" on {}", counted(nodes.size(), "node"));
+    if (!checkpoint.ended().empty())
+        text += std::format("; {} had ended", counted(static_cast<std::uint64_t>(checkpoint.ended_size()), "task"));
+    return text;
+}
+
 // A share says how much was new to the store, and how well it could be compressed.
 std::string stored_text(const rpc::Checkpoint& checkpoint) {
     if (checkpoint.new_bytes() == 0 || checkpoint.bytes() == 0) return "";
@@ -78,28 +134,33 @@ std::string events_text(const rpc::Job& job) {
     return text;
 }
 
+std::string checkpoint_fields(const rpc::Job& job, const rpc::Checkpoint& checkpoint) {
+    return std::format("checkpoint {} of job {}\n", checkpoint.number(), job.job_id()) +
+           fields({{"state", checkpoint_state(checkpoint)},
+                   {"of", checkpoint.step().empty() ? "" : std::format("step {} alone", checkpoint.step())},
+                   {"pinned", checkpoint.pinned() ? "yes: it stays until `sckpt unpin`" : ""},
+                   {"drain", checkpoint.state() == rpc::CAPTURED ? drain_text(checkpoint.drain()) : ""},
+                   {"reason", checkpoint.reason()},
+                   {"created", format_time(checkpoint.created())},
+                   {"completed", checkpoint.completed() ? format_time(checkpoint.completed()) : ""},
+                   {"images", count_text(checkpoint)},
+                   {"size", checkpoint.bytes() ? format_bytes(checkpoint.bytes()) : ""},
+                   {"stored", stored_text(checkpoint)},
+                   {"frozen", checkpoint.frozen_ms() ? format_milliseconds(checkpoint.frozen_ms()) : ""}});
+}
+
 }  // namespace
 
 std::string render_checkpoint(const rpc::Job& job, const rpc::Checkpoint& checkpoint, const View& view) {
-    std::string text = std::format("checkpoint {} of job {}\n", checkpoint.number(), job.job_id()) +
-                       fields({{"state", checkpoint_state(checkpoint)},
-                               {"pinned", checkpoint.pinned() ? "yes: it stays until `sckpt unpin`" : ""},
-                               {"drain", checkpoint.state() == rpc::CAPTURED ? drain_text(checkpoint.drain()) : ""},
-                               {"reason", checkpoint.reason()},
-                               {"created", format_time(checkpoint.created())},
-                               {"completed", checkpoint.completed() ? format_time(checkpoint.completed()) : ""},
-                               {"size", checkpoint.bytes() ? format_bytes(checkpoint.bytes()) : ""},
-                               {"stored", stored_text(checkpoint)},
-                               {"frozen", checkpoint.bytes() ? format_milliseconds(checkpoint.frozen_ms()) : ""}});
-    for (const rpc::Image& image : checkpoint.images()) text += image_text(image, view);
-    return text;
+    return checkpoint_fields(job, checkpoint) + images_text(checkpoint, view);
 }
 
 std::string render_job(const rpc::Job& job, const View& view) {
     std::string text = job_fields(job);
     if (job.checkpoints_size() > 0) text += "\ncheckpoints\n" + render_checkpoints(job, view, "  ");
     for (const rpc::Checkpoint& checkpoint : job.checkpoints())
-        if (checkpoint.images_size() > 0) text += "\n" + render_checkpoint(job, checkpoint, view);
+        if (checkpoint.image_count() > 0)
+            text += "\n" + checkpoint_fields(job, checkpoint) + (has_one_image(checkpoint) ? images_text(checkpoint, view) : "");
     return text + restarts_text(job, view) + events_text(job);
 }
 

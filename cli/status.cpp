@@ -21,7 +21,8 @@ Cell backend(const rpc::NodeInfo& node) {
 }
 
 // What a table has no room for.
-std::vector<std::string> remarks(const rpc::NodeInfo& node, const std::string& controller_version) {
+std::vector<std::string> remarks(const rpc::NodeInfo& node, const rpc::StatusReply& reply) {
+    const std::string& controller_version = reply.version();
     std::vector<std::string> all;
     if (!node.connected()) all.push_back("no connection to its sckptd");
     if (!node.version().empty() && node.version() != controller_version)
@@ -29,6 +30,9 @@ std::vector<std::string> remarks(const rpc::NodeInfo& node, const std::string& c
                                   controller_version));
     if (!node.backend_usable() && !node.backend_reason().empty())
         all.push_back("cannot checkpoint or restart jobs: " + node.backend_reason());
+    if (!node.store_id().empty() && !reply.store_id().empty() && node.store_id() != reply.store_id())
+        all.push_back(std::format("sees another store at store.directory ({}, of cluster {}) than the cluster's ({}): nothing is stored or read there; is "
+                                  "the right file system mounted?", node.store_id(), node.store_cluster(), reply.store_id()));
     all.insert(all.end(), node.backend_notes().begin(), node.backend_notes().end());
     return all;
 }
@@ -71,7 +75,7 @@ std::string nodes_text(const rpc::StatusReply& reply, const View& view) {
                    backend(node),
                    {std::to_string(node.tasks())},
                    {std::format("{} of {}", format_bytes(node.fast_tier_used()), format_bytes(node.fast_tier_bytes()))}});
-        for (const std::string& remark : remarks(node, reply.version())) notes.add(node.name(), remark);
+        for (const std::string& remark : remarks(node, reply)) notes.add(node.name(), remark);
     }
     const std::string below = notes.text();
     return "\n" + table.text(view) + (below.empty() ? "" : "\n" + below);

@@ -18,7 +18,7 @@
 namespace sckpt::cli {
 
 struct CreateOptions {
-    std::uint32_t job = 0;
+    JobStep job;
     bool requeue = false;
     std::optional<std::chrono::seconds> max_wait;
 };
@@ -41,7 +41,7 @@ struct CreateState {
 };
 std::string render_progress(const CreateState& state);
 std::string progress_news(const CreateState& state);
-std::string render_created(const CreateState& state, std::uint32_t job);
+std::string render_created(const CreateState& state, const JobStep& job);
 
 // A captured image on its way into the store: "storing, 1.0 MiB of 12.3 MiB, 300.0 MiB/s, 2s left", "waiting: the store is full".
 std::string drain_text(const rpc::Drain& drain);
