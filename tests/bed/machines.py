@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The machines of the bed, from outside: power, cables, and commands run on them. Used in the bed's outer namespaces (as root)."""
+import json
 import os
 import secrets
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import cgroups
@@ -77,7 +79,11 @@ def make_shared():
         (shared / "home" / user).mkdir(mode=0o700)
         shutil.chown(shared / "home" / user, user, user)
     (shared / "sckpt").mkdir(mode=0o700)
-    shutil.chown(shared / "sckpt", settings.STORE_USER, settings.STORE_USER)
+    store_id = shared / "sckpt" / "store.id"  # as `sckpt-clean make-store` makes it
+    store_id.touch(mode=0o600)
+    store_id.write_text(json.dumps({"id": str(uuid.uuid4()), "cluster": settings.CLUSTER}) + "\n")
+    for path in (shared / "sckpt", store_id):
+        shutil.chown(path, settings.STORE_USER, settings.STORE_USER)
     for name, key in ((".munge.key", secrets.token_bytes(128)), (".sckpt.key", f"{secrets.token_hex(4)} {secrets.token_hex(32)}\n".encode())):
         (shared / name).touch(mode=0o600)
         (shared / name).write_bytes(key)

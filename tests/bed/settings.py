@@ -18,8 +18,9 @@ USERS = ("user1", "user2")
 STORE = "/shared/sckpt"         # on every node through tests/workloads/squash_fs.cpp: root has no rights there
 STORE_USER = "sckpt"
 
-SLURM_CONF = """\
-ClusterName=bed
+CLUSTER = "bed"
+SLURM_CONF = f"""\
+ClusterName={CLUSTER}
 SlurmctldHost=ctl
 SlurmUser=slurm
 AuthType=auth/munge

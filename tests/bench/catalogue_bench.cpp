@@ -4,8 +4,8 @@
 //   ./dev build catalogue_bench && ./dev in-root /build/out/catalogue_bench /var/tmp [IMAGES]
 // Fills a database in a new directory below the one given (IMAGES: 1000000; 15000 jobs; each image with its pack, that of the one
 // before, and 4 files), then measures through the class Catalogue: 20000 look-ups of the newest complete checkpoint of random
-// jobs, alone and beside a thread that looks through all checkpoints as the collector does, and 200 durable transactions of each
-// kind. Prints JSON.
+// jobs, alone and beside a thread that looks through all checkpoints as the collector does, 200 durable transactions of each
+// kind, and one checkpoint of 10000 images. Prints JSON.
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -67,8 +67,8 @@ PRAGMA synchronous = OFF; BEGIN;
 CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {0}) SELECT i FROM n;
 INSERT INTO jobs SELECT i, i, 1000 + i % 500, 'user' || i % 500, 'account' || i % 50, 1, 900, 3, 0, 0, 0, 0, '', '', {0} / {1} + 2
     FROM n WHERE i <= {1};
-INSERT INTO checkpoints (id, job, number, state, created, completed, bytes, new_bytes, frozen_ms)
-    SELECT i, 1 + (i - 1) % {1}, 1 + (i - 1) / {1}, 3, i, i, 1 << 30, 1 << 28, 400 FROM n;
+INSERT INTO checkpoints (id, job, number, state, created, completed, bytes, new_bytes, frozen_ms, images)
+    SELECT i, 1 + (i - 1) % {1}, 1 + (i - 1) / {1}, 3, i, i, 1 << 30, 1 << 28, 400, 1 FROM n;
 INSERT INTO images (id, checkpoint, task, node, manifest, manifest_bytes, digest, bytes)
     SELECT i, i, 'batch', 'n' || i % 1000, 'job-' || (1 + (i - 1) % {1}) || '/ckpt-' || i || '.manifest', 3000000,
            hex(randomblob(32)), 1 << 30
@@ -108,17 +108,53 @@ Writes write(Catalogue& catalogue) {
     for (RowId job = 1; job <= 200; ++job) {
         CheckpointRow row;
         times.begin.push_back(
-            microseconds_of([&] { row = must(catalogue.begin_checkpoint(job, {.task = "batch", .node = "n1"}, false, 1)); }));
+            microseconds_of([&] { row = must(catalogue.begin_checkpoint(job, false, 1)); }));
         times.captured.push_back(microseconds_of([&] {
-            must(catalogue.captured(row.id, 1, 1, {{"/scratch/out", 1, 1, true, false}}));
+            must(catalogue.captured(row.id, {{"batch", "n1", 1, {{"/scratch/out", 1, 1, true, false}}}}, {}));
         }));
-        const std::string name = std::format("job-{}/new-{}", job, row.id);
+        const std::string name = std::format("job-{0}-{0}/ckpt-{1}-new", job, row.number);
         const StoredImage image{.manifest = name + ".manifest", .digest = "d", .plain_bytes = 1, .new_bytes = 2,
                                 .packs = {{.path = name + ".pack", .bytes = 1, .used = 1}}};
-        times.complete.push_back(microseconds_of([&] { must(catalogue.complete(row.id, image, 2)); }));
+        times.complete.push_back(microseconds_of([&] { must(catalogue.complete(row.id, {{"batch", image, 1}}, 2)); }));
         const auto oldest = must(catalogue.checkpoints(job)).front();
         times.remove.push_back(microseconds_of([&] { must(catalogue.remove_checkpoint(oldest.id, 3)); }));
     }
+    return times;
+}
+
+constexpr int kWide = 10'000;
+
+struct Wide {
+    double captured = 0, complete = 0, images = 0, image = 0, begin = 0, remove = 0;
+};
+
+// The second of two checkpoints of as many tasks, each of whose images refers to a pack of the first; then the removal of the first.
+Wide write_wide(Catalogue& catalogue) {
+    const RowId job = must(catalogue.add_job({.job_id = 900'000, .uid = 1, .user = "u", .account = "a"}));
+    Wide times;
+    std::vector<std::string> packs(kWide);
+    RowId first = 0;
+    for (int round = 0; round < 2; ++round) {
+        CheckpointRow row;
+        times.begin = microseconds_of([&] { row = must(catalogue.begin_checkpoint(job, false, 1)); });
+        std::vector<CapturedImage> dumped;
+        std::vector<StoredTask> stored;
+        for (int rank = 0; rank < kWide; ++rank) {
+            const std::string task = std::format("0.{}", rank), name = std::format("job-{}/ckpt-{}-{}", job, row.number, task);
+            dumped.push_back({task, std::format("n{}", rank), 1, {{"/scratch/out", 1, 1, true, false}}});
+            StoredImage image{.manifest = name + ".manifest", .digest = "d", .plain_bytes = 1, .new_bytes = 2,
+                              .packs = {{.path = name + ".pack", .bytes = 1, .used = 1}}};
+            if (round > 0) image.packs.push_back({.path = packs[rank], .bytes = 1, .used = 1});
+            packs[rank] = name + ".pack";
+            stored.push_back({task, std::move(image), 1});
+        }
+        times.captured = microseconds_of([&] { must(catalogue.captured(row.id, dumped, {})); });
+        times.complete = microseconds_of([&] { must(catalogue.complete(row.id, stored, 2)); });
+        times.images = microseconds_of([&] { static_cast<void>(must(catalogue.images(row.id))); });
+        times.image = microseconds_of([&] { static_cast<void>(must(catalogue.image(row.id, "0.777"))); });
+        if (round == 0) first = row.id;
+    }
+    times.remove = microseconds_of([&] { must(catalogue.remove_checkpoint(first, 3)); });
     return times;
 }
 
@@ -147,6 +183,7 @@ void run(const std::string& directory, std::int64_t images) {
     live = microseconds_of([&] { static_cast<void>(must(catalogue->jobs(false))); });
     dead = microseconds_of([&] { static_cast<void>(must(catalogue->jobs_with_dead_space(0.5, 1))); });
     const Writes writes = write(*catalogue);
+    const Wide wide = write_wide(*catalogue);
     std::println(R"({{
   "images": {}, "jobs": {}, "bytes": {},
   "fill_s": {:.2f}, "open_with_check_s": {:.2f}, "kept_s": {:.2f}, "backup_s": {:.2f},
@@ -156,11 +193,13 @@ void run(const std::string& directory, std::int64_t images) {
   "begin_us": {},
   "captured_us": {},
   "complete_us": {},
-  "remove_us": {}
+  "remove_us": {},
+  "ten_thousand_images_ms": {{"begin": {:.1f}, "captured": {:.1f}, "complete": {:.1f}, "images": {:.1f}, "image": {:.3f}, "remove": {:.1f}}}
 }})",
                  images, kJobs, size, filled / 1e6, opened / 1e6, kept / 1e6, backup / 1e6, live / 1e6, dead / 1e6, json(alone),
                  json(figures(beside)), json(figures(writes.begin)), json(figures(writes.captured)),
-                 json(figures(writes.complete)), json(figures(writes.remove)));
+                 json(figures(writes.complete)), json(figures(writes.remove)), wide.begin / 1e3, wide.captured / 1e3,
+                 wide.complete / 1e3, wide.images / 1e3, wide.image / 1e3, wide.remove / 1e3);
 }
 
 }  // namespace

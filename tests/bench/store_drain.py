@@ -29,11 +29,24 @@ def big_fast_tier(bed):
         yield
 
 
+def memory_of(pid):
+    """Bytes that a process has had at most, with the copies of manifests that it has now: they are files in memory, which it reads and does
+    not map, so that no figure of the process has them."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    copies = {}
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        if os.readlink(entry.path).startswith("/memfd:sckpt-manifest"):
+            file = os.stat(entry.path)
+            copies[file.st_ino] = file.st_blocks * 512
+    return int(status.get("VmHWM", "0 kB").split()[0]) * 1024, sum(copies.values())
+
+
 class DrainWatch:
-    """Looks for sckpt-store processes of the idle class: when there are some, and how much memory they take."""
+    """Looks for sckpt-store processes of the idle class: when there are some, and how much memory they take, by themselves and for copies of
+    manifests."""
 
     def __init__(self):
-        self.running, self.peak, self.stop = False, 0, threading.Event()
+        self.running, self.peak, self.copies, self.stop = False, 0, 0, threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def __enter__(self):
@@ -53,10 +66,10 @@ class DrainWatch:
         for pid in (entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()):
             try:
                 if Path(f"/proc/{pid}/comm").read_text() == "sckpt-store\n" and os.sched_getscheduler(int(pid)) == os.SCHED_IDLE:
-                    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-                    self.peak = max(self.peak, int(status.get("VmHWM", "0 kB").split()[0]) * 1024)
                     found = True
-            except OSError:
+                    own, copies = memory_of(pid)
+                    self.peak, self.copies = max(self.peak, own + copies), max(self.copies, copies)
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # it has just ended
         return found
 
@@ -133,8 +146,9 @@ def add_slow_down(figures, bed, rounds):
             ratios = [one_window(bed, job, watch) for _ in range(rounds)]
         job.end()
         figures.spread(f"slow-down of a computing job while its image drains, {what}", ratios, "", f"<= {limit}", lambda m, most=limit: m <= most)
-        figures.add(f"memory of sckpt-store, drain of 1 GiB ({what})", watch.peak / 2**20, "MiB", f"<= {MOST_MEMORY}",
-                    watch.peak <= MOST_MEMORY << 20)
+        figures.add(f"memory of sckpt-store and its copy of the base's manifest, drain of 1 GiB ({what})", watch.peak / 2**20, "MiB",
+                    f"<= {MOST_MEMORY}", watch.peak <= MOST_MEMORY << 20)
+        figures.add(f"of it, the manifest ({what})", watch.copies / 2**20, "MiB")
     bed.run(NODE, ["chrt", "--other", "--all-tasks", "--pid", "0", server])
 
 
@@ -162,8 +176,11 @@ def add_memory(figures, disk):
         second = peak_of("put", store, image, "--base", first["manifest"], "--threads", 2)
         figures.add("memory of the store's code, an image of 8 GiB that is all new", first["peak_rss"] / 2**20, "MiB", f"<= {MOST_MEMORY}",
                     first["peak_rss"] <= MOST_MEMORY << 20)
-        figures.add("memory of the store's code, one of 8 GiB that is all known", second["peak_rss"] / 2**20, "MiB", f"<= {MOST_MEMORY}",
-                    second["peak_rss"] <= MOST_MEMORY << 20)
+        manifest = (store / first["manifest"]).stat().st_size  # read from the store here; a drain has a copy of it in memory
+        known = second["peak_rss"] + manifest
+        figures.add("the same and the base's manifest, one of 8 GiB that is all known", known / 2**20, "MiB", f"<= {MOST_MEMORY}",
+                    known <= MOST_MEMORY << 20)
+        figures.add("of it, the manifest", manifest / 2**20, "MiB")
         assert second["new_bytes"] < BIG_IMAGE / 100, second
     finally:
         shutil.rmtree(image, ignore_errors=True)

@@ -78,7 +78,7 @@ class Program:
         self.bed.run("ctl", ["sckpt", "create", str(self.id)], timeout=300)
         new = held() - before
         assert len(new) == 1, f"one new image was expected in the fast tier of {NODE}, not {sorted(new)}"
-        return f"{FAST_TIER}/{new.pop()}", self.show()["checkpoints"][-1]
+        return f"{FAST_TIER}/{new.pop()}/batch", self.show()["checkpoints"][-1]
 
     def end(self):
         self.bed.run("ctl", ["scancel", str(self.id)])

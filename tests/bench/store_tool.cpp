@@ -49,7 +49,7 @@ Result<Manifest> open_manifest(FileSystem& store, const std::string& path) {
     SCKPT_ASSIGN(auto file, store.open(path));
     SCKPT_ASSIGN(const Manifest::Hashes hashes, Manifest::hash(*file));
     SCKPT_ASSIGN(Manifest manifest, Manifest::open(std::move(file)));
-    SCKPT_TRY(keys.verify(hashes.body, manifest.seal));
+    SCKPT_TRY(keys.verify(hashes.parts, manifest.seal));
     return manifest;
 }
 
@@ -60,7 +60,7 @@ Result<Json> put(const Arguments& arguments) {
     PutRequest request;
     request.directory = "job-1-1";
     request.name = "ckpt-1-batch";
-    request.seal = [&](const Digest& body) { return Result<Seal>(keys.seal(body)); };
+    request.seal = [&](std::string_view head, const Digest& rest) { return Result<Seal>(keys.seal({digest_of(head), rest})); };
     if (!arguments.no_pages) {
         SCKPT_ASSIGN(request.pages, page_runs("criu", directory.get()));
     }

@@ -111,6 +111,47 @@ def goes_on_from_the_older_for_a_shorter_file(bed):
     job.finish()
 
 
+UNREADABLE = """#!/bin/bash
+[ "$1" = restore ] || exec /usr/sbin/criu "$@"
+echo "(00.000001) Error (criu/image.c:400): Magic doesn't match for core-1.img"
+exit 1
+"""
+
+
+def test_a_backend_that_cannot_read_a_verified_image_says_nothing_against_it(bed):
+    job, older, newest = two_checkpoints(bed, "unread")
+    bed.run("n2", ["sh", "-c", "cat > /usr/local/bin/broken-criu && chmod 755 /usr/local/bin/broken-criu"], input=UNREADABLE)
+    with tools.node_config(bed, "n2", {"node.criu": "/usr/local/bin/broken-criu"}):
+        job.requeue("n2")
+        job.wait_held(90)
+        assert any(r["outcome"].startswith("failed") and "n2" == r["node"] for r in job.restarts()), job.text()
+        assert set(job.checkpoints("COMPLETE")) == {older, newest}, job.text()
+        assert not job.checkpoints("BAD"), job.text()
+    job.release()
+    job.ready(90)
+    assert job.restored_from() == [newest], job.text()
+    job.finish()
+
+
+def test_a_node_that_reads_wrongly_condemns_no_checkpoint(bed):
+    """The store as one node sees it has a flipped bit: the others find the image whole, and the job waits for a better node."""
+    job, older, newest = two_checkpoints(bed, "flipped")
+    pack = tools.pack_of(bed, job, newest)
+    with tools.small_store(bed, "n2", 50):
+        name = f"/shared/sckpt/{pack.parent.name}/{pack.name}"
+        flip = f"import os; f = open('{name}', 'r+b'); f.seek(40); b = f.read(1); f.seek(40); f.write(bytes([b[0] ^ 1])); f.close()"
+        bed.run("n2", ["python3", "-c", flip], user="sckpt")
+        job.requeue("n2")
+        reason = job.wait_held(90)
+        assert "not match" in reason, reason
+        assert "look at n2 itself" in job.text(), job.text()
+        assert set(job.checkpoints("COMPLETE")) == {older, newest}, job.text()
+    job.release()
+    job.ready(90)
+    assert job.restored_from() == [newest], job.text()
+    job.finish()
+
+
 def test_images_and_files_that_do_not_fit(bed):
     cases = [lambda: goes_on_from_the_older(bed, delete_the_pack, "is missing"),
              lambda: goes_on_from_the_older(bed, change_the_pack, "not match"),

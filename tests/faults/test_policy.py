@@ -121,9 +121,16 @@ assert ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120)) >= 0
 open("ready", "w").close()
 time.sleep(600)' &
 until [ -e ready ]; do sleep 0.1; done"""
+LIBRARY = """python3 -c '
+import ctypes, time
+ctypes.CDLL("libslurm.so")
+open("ready", "w").close()
+time.sleep(600)' &
+until [ -e ready ]; do sleep 0.1; done"""
 REFUSED = {
-    "orphan": ("(setsid sleep 600 &)", "is a daemon: it left the batch script's process tree"),
-    "srun": ("srun --overlap sleep 600 &\nsleep 1", "is running srun"),
+    "orphan": ("(setsid sleep 600 &)", "is a daemon: it left the process tree of its task"),
+    "srun": ("env -u SCKPT_SUPERVISOR srun --overlap sleep 600 &\nsleep 1", "is an srun that sckpt does not run"),
+    "library": (LIBRARY, "may have started steps by it"),
     "ring": (IO_URING, "uses io_uring"),
 }
 

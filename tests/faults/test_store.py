@@ -3,12 +3,14 @@
 become complete, and what is complete stays whole."""
 import contextlib
 import json
+import os
 import random
 import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import settings  # noqa: E402
 import tools  # noqa: E402
 from tools import Job  # noqa: E402
 
@@ -123,7 +125,7 @@ def test_a_restart_while_the_store_hangs_is_no_new_beginning(bed):
 
 
 def test_a_node_with_another_key(bed):
-    """What it seals or is to restore does not verify elsewhere: refused, never used, and good again with the right key."""
+    """What others have sealed it does not restore, what it seals the others do not: refused, never marked bad, and good again with the right key."""
     job = Job(bed, "key", node="n1", mib=2).ready()
     number = job.create()
     good = bed.run("n2", ["cat", "/etc/sckpt/sckpt.key"]).stdout
@@ -135,12 +137,114 @@ def test_a_node_with_another_key(bed):
         assert "key" in reason, reason
         assert state_of(job, number)["state"] == "COMPLETE", "a key that is missing here says nothing against the image\n" + job.text()
         job.check()
+        own = Job(bed, "key2", node="n2", mib=2).ready()
+        sealed = own.create()
+        own.requeue("n1")
+        reason = own.wait_held()
+        assert "key deadbeef" in reason, reason
+        assert state_of(own, sealed)["state"] == "COMPLETE", own.text()
+        own.check()
+        own.release()
+        own.only_on("n2")  # who has sealed it can read it
+        own.ready(90)
+        assert own.restored_from() == [sealed], own.text()
+        own.finish()
     finally:
         bed.run("n2", ["tee", "/etc/sckpt/sckpt.key"], input=good)
         tools.restart_daemon(bed, "n2")
     job.release()
     job.ready(90)
     job.finish()
+
+
+def test_what_another_node_says_of_a_checkpoint_does_not_count(bed):
+    """Root of n2 tells of images that are made on n1, and of a restore that nobody told it to do."""
+    with tools.node_config(bed, "n1", SLOW):
+        job = Job(bed, "foreign", node="n1", mib=4).ready()
+        complete = job.create()
+        other = Job(bed, "foreign2", node="n1", mib=60).ready()
+        order = other.start_create()
+        wait_captured(other, 1)
+        rows = dict(line.split("|") for line in bed.run("ctl", ["sqlite3", "/var/lib/sckpt/catalogue.sqlite",
+                    "SELECT j.job_id, max(c.id) FROM checkpoints c JOIN jobs j ON j.id = c.job GROUP BY j.job_id"]).stdout.split())
+        said = bed.run("n2", ["/build/out/rogue_rpc", "ctl", "6830", "foreign", "n2", rows[str(other.id)], rows[str(job.id)], "0"]).stdout
+        assert said.startswith("said"), said
+        bed.wait(lambda: "which does not run there: ignored" in bed.daemon("ctl", "sckptctld").log(), 30, "sckptctld has refused the last of it")
+        assert order.wait(60) == 0, order.stdout.read()
+        assert "a lie" not in job.text() + other.text(), job.text() + other.text()
+    assert state_of(job, complete)["state"] == "COMPLETE" and state_of(other, 1)["state"] == "COMPLETE", job.text() + other.text()
+    tools.restart_daemon(bed, "n2")  # the true one
+    job.finish()
+    other.finish()
+
+
+def test_work_on_the_store_ends_with_who_asked_for_it(bed):
+    """The command is interrupted, or sckptctld dies: what nodes do for it in a store that hangs does not pile up."""
+    job = Job(bed, "asked", node="n1", mib=2).ready()
+    job.create()
+    servers = [bed.daemon(node, "squash_fs") for node in bed.compute]
+
+    def workers():
+        return [pid for node in bed.compute for pid in tools.drain_workers(bed, node)]
+
+    bed.wait(lambda: not workers(), 60, "nothing is at work")
+    for server in servers:
+        server.send(signal.SIGSTOP)
+    try:
+        for end in (lambda command: os.killpg(command.pid, signal.SIGINT), lambda _: bed.daemon("ctl", "sckptctld").kill()):
+            command = bed.spawn("ctl", ["sckpt-clean", "check", "--quick", str(job.id)])
+            bed.wait(workers, 30, "a node is at work for it")
+            end(command)
+            bed.wait(lambda: not workers(), 30, "it is not any more")  # store.timeout is longer
+    finally:
+        for server in servers:
+            server.send(signal.SIGCONT)
+    bed.daemon("ctl", "sckptctld").start()
+    for node in bed.compute:
+        tools.wait_attached(bed, node)
+    job.finish()
+
+
+OTHER_STORE = '{"id": "00000000-0000-4000-8000-000000000002", "cluster": "another"}\n'
+
+
+@contextlib.contextmanager
+def wrong_store(bed, node, store_id):
+    """Instead of the store the node sees an empty directory that somebody made by hand, or another cluster's store."""
+    server, store = bed.daemon(node, "squash_fs"), settings.STORE
+    server.stop()
+    bed.run(node, ["sh", "-c", f"mount -t tmpfs -o mode=700 tmpfs {store} && chown {settings.STORE_USER}: {store}"])
+    if store_id:
+        bed.run(node, ["sh", "-c", f"umask 077; cat > {store}/store.id"], user="sckpt", input=store_id)
+    try:
+        yield
+    finally:
+        bed.wait(lambda: bed.run(node, ["umount", store], check=False).returncode == 0, 60, "nothing is at work there")
+        server.start()
+
+
+def test_a_node_that_sees_no_store_or_another_one_neither_stores_nor_judges(bed):
+    for name, store_id, words in (("unmounted", "", "is the file system mounted"), ("another", OTHER_STORE, "the right file system mounted")):
+        job = Job(bed, name, node="n1", mib=4).ready()
+        number = job.create()
+        before = {file.name for file in tools.store_files(bed, job)}
+        with wrong_store(bed, "n1", store_id):
+            tools.restart_daemon(bed, "n1")
+            job.ready()
+            bed.wait(lambda: "n1: store: the store at /shared/sckpt: there is no file store.id" in (text := bed.run("ctl", ["sckpt", "status"]).stdout)
+                     or "n1: sees another store" in text, 60, "`sckpt status` names the node")
+            order = job.start_create()
+            wait_captured(job, number + 1)
+            wait_drain(job, number + 1, "WAITING", words)
+            for _ in range(4):  # whichever node is asked
+                checked = clean(bed, "check", "--repair", "--json", job.id)
+                assert checked.returncode == 0, checked
+                assert clean(bed, "orphans", "--remove").returncode == 0
+            assert number in job.checkpoints("COMPLETE"), job.text()
+            assert bed.run("n1", ["ls", "-A", "/shared/sckpt"], user="sckpt").stdout == ("store.id\n" if store_id else ""), "it was written there"
+            assert {file.name for file in tools.store_files(bed, job)} == before
+        assert order.wait(90) == 0, order.stdout.read()
+        goes_on_elsewhere(job, number + 1)
 
 
 # ---- daemons that are killed during a drain

@@ -2,7 +2,8 @@
 """What the fault tests share: a job that counts and can prove that it never began again, sckpt's view of it, and a node's configuration.
 
 A counting job appends to `starts` when its script begins, and one number after another to `trail`. At the end there must be as many
-starts as the test expects, and no number may be missing, doubled or out of order, whatever was done to the system meanwhile."""
+starts as the test expects, no number may be missing, doubled or out of order, and its memory must be what it was, whatever was done to
+the system meanwhile."""
 import contextlib
 import json
 import sys
@@ -17,11 +18,17 @@ cd {directory}
 echo "$SLURM_JOB_ID" >> starts
 {before}
 python3 - <<'END'
-import os, time
-ballast = os.urandom({mib} << 20)  # which nobody can compress
+import os, time, zlib
+ballast = bytearray(os.urandom({mib} << 20))  # which nobody can compress
+kept = zlib.crc32(ballast)
 trail, n = open("trail", "a"), 0
 while not os.path.exists("stop"):
     trail.write(f"{{n}}\\n"); trail.flush()
+    if os.path.exists("renew"):
+        part = len(ballast) * 3 // 4
+        ballast[:part] = os.urandom(part)
+        kept = zlib.crc32(ballast)
+        os.unlink("renew")
     if os.path.exists("fail.exit"):
         os._exit(3)
     if os.path.exists("fail.signal"):
@@ -29,6 +36,8 @@ while not os.path.exists("stop"):
     n += 1
     time.sleep(0.05)
 print("counted to", n)
+if zlib.crc32(ballast) != kept:
+    os._exit(4)
 END
 rc=$?
 [ $rc -lt 128 ] || kill -$((rc - 128)) $$
@@ -67,6 +76,12 @@ class Job:
         """It counts on from here, whatever it had counted before."""
         before = self.count()
         self.wait(lambda: self.count() > before, f"it counts on from {before}", timeout)
+
+    def renew(self):
+        """Three quarters of its ballast become others."""
+        flag = f"{self.directory}/renew"
+        self.bed.run("ctl", ["touch", flag], user="user1")
+        self.wait(lambda: not self.bed.path(flag).exists(), "its ballast is renewed")
 
     def finish(self, starts=1, timeout=60):
         """Lets it end, and checks that nothing was lost or done twice."""

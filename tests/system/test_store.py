@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The image store as users and administrators see it: what is written, what is kept where, pins, and sckpt-clean."""
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_a_restart_on_the_same_node_needs_no_pack(bed):
     aside.rename(pack)
 
     number = job.create()
-    spoil = f"for f in {tools.FAST_TIER}/{cached_image(bed, job, number)}/pages-*.img; do printf XXXX | dd of=$f bs=1 seek=8192 conv=notrunc; done"
+    spoil = f"for f in {tools.FAST_TIER}/{cached_image(bed, job, number)}/batch/pages-*.img; do printf XXXX | dd of=$f bs=1 seek=8192 conv=notrunc; done"
     bed.run("n1", ["bash", "-c", spoil])
     job.requeue("n1")
     job.ready()
@@ -84,7 +85,7 @@ def test_a_restart_on_the_same_node_needs_no_pack(bed):
 def cached_image(bed, job, number):
     """Its name in the memory of n1."""
     def is_it(name):
-        identity = json.loads(bed.run("n1", ["cat", f"{tools.FAST_TIER}/{name}.json"]).stdout)["identity"]
+        identity = json.loads(bed.run("n1", ["cat", f"{tools.FAST_TIER}/{name}.json"]).stdout)["images"][0]["head"]["identity"]
         return (identity["job_id"], identity["checkpoint"]) == (job.id, number)
     return next(name for name in tools.cached(bed, "n1") if is_it(name))
 
@@ -141,6 +142,46 @@ def test_pinned_checkpoints_stay(bed):
     job.finish()
 
 
+def test_no_more_is_pinned_than_the_quota(bed):
+    job, other = Job(bed, "pins", mib=8).ready(), Job(bed, "pins2", mib=8).ready()
+    first, second = job.create(), other.create()
+    room = job.checkpoints()[first]["new_bytes"] * 3 // 2
+    with tools.node_config(bed, "ctl", {"retention.user_quota": f"{room >> 10}K"}):
+        assert sckpt(bed, "pin", f"{job.id}.{first}").returncode == 0
+        refused = sckpt(bed, "pin", f"{other.id}.{second}")
+        assert refused.returncode and "user_quota" in refused.stderr and "unpin" in refused.stderr, refused
+        assert not other.checkpoints()[second]["pinned"]
+        assert sckpt(bed, "unpin", f"{job.id}.{first}").returncode == 0
+        assert sckpt(bed, "pin", f"{other.id}.{second}").returncode == 0
+        assert sckpt(bed, "unpin", f"{other.id}.{second}").returncode == 0
+        job.finish()
+        other.finish()
+
+
+def test_a_pinned_checkpoint_stays_when_the_job_goes_on_from_an_older_one(bed):
+    job = Job(bed, "passed", node="n1", mib=2).ready()
+    older = job.create()
+    job.wait_counting()
+    newer = job.create()
+    assert sckpt(bed, "pin", f"{job.id}.{newer}").returncode == 0
+    manifest = tools.manifest_of(bed, job, newer)
+    size = next(f["size"] for f in job.checkpoints()[newer]["images"][0]["files"] if f["path"].endswith("trail"))
+    job.requeue_and_hold()
+    with open(bed.path(f"{job.directory}/trail"), "r+b") as file:
+        file.truncate(size - 1)
+    job.release()
+    job.ready(90)
+    assert job.restored_from() == [older], job.text()
+    assert newer in job.checkpoints("COMPLETE") and manifest.exists() and "went on from checkpoint" in job.text(), job.text()
+    assert clean(bed, "check", job.id).returncode == 0
+    job.requeue("n2")
+    job.ready(90)
+    assert job.restored_from() == [older, older], "the pinned one is of a course of events that did not happen\n" + job.text()
+    assert sckpt(bed, "unpin", f"{job.id}.{newer}").returncode == 0
+    job.wait_show(lambda show: newer not in [c["number"] for c in show["checkpoints"]], "it goes when nothing holds it")
+    job.finish()
+
+
 def test_report_and_run(bed):
     job = Job(bed, "report", mib=8).ready()
     older, newest = job.create(), job.create()
@@ -168,6 +209,36 @@ def test_report_and_run(bed):
     bed.wait(lambda: not tools.store_files(bed, job), 30, "a job that has succeeded leaves nothing")
 
 
+def test_packs_with_much_dead_space_are_rewritten(bed):
+    folder = bed.path("/shared/sckpt/catalogue")
+    copies = set(folder.glob("*"))
+    with tools.node_config(bed, "ctl", {"retention.interval": "1h"}):  # nobody but `run` rewrites anything
+        bed.wait(lambda: set(folder.glob("*.sqlite")) - copies, 60, "the round that sckptctld begins with is over")
+        job = Job(bed, "compact", node="n1", mib=32).ready()
+        first = job.create()
+        pack = tools.pack_of(bed, job, first)
+        for _ in range(2):
+            job.renew()
+            job.create()
+        newest = job.create()
+        job.wait_show(lambda show: [c["number"] for c in show["checkpoints"]] == [newest - 1, newest], "the older ones go by retention")
+        bed.wait(lambda: len(tools.store_files(bed, job, ".manifest")) == 2, 30, "so do their files")
+        assert pack.stat().st_size > 32 << 20, "the newer ones need a quarter of it"
+        manifest = tools.manifest_of(bed, job, newest)
+        held = sum(file.stat().st_size for file in tools.store_files(bed, job))
+        clean(bed, "run")
+        assert not pack.exists() and not manifest.exists(), tools.store_files(bed, job)
+        assert held - sum(file.stat().st_size for file in tools.store_files(bed, job)) > 20 << 20, tools.store_files(bed, job)
+        assert set(job.checkpoints("COMPLETE")) == {newest - 1, newest}
+        job.requeue("n2")  # which has nothing of it: every chunk is read from the store and verified
+        job.ready()
+        assert job.restored_from() == [newest], job.text()
+        again = job.create()
+        assert job.checkpoints()[again]["new_bytes"] < 4 << 20, "what was rewritten is not referred to\n" + job.text()
+        job.finish()
+    bed.wait(lambda: not tools.store_files(bed, job), 30, "a job that has succeeded leaves nothing")
+
+
 def test_a_quota_takes_the_oldest(bed):
     job = Job(bed, "quota", mib=8).ready()
     older, newest = job.create(), job.create()
@@ -176,6 +247,32 @@ def test_a_quota_takes_the_oldest(bed):
     assert not any(r["checkpoint"] == newest and r["job_id"] == job.id for r in said["removals"]), "the newest one of a live job would go"
     assert any("user1" in line for line in said["over"]), said
     job.finish()
+
+
+def collector_notes(bed):
+    notes = json.loads(bed.run("ctl", ["sckpt", "status", "--json"]).stdout).get("notes", [])
+    return [note for note in notes if "collector" in note]
+
+
+def test_a_file_that_cannot_be_removed_holds_up_no_other(bed):
+    stuck, other = (Job(bed, name, node="n1", mib=2).ready() for name in ("stuck", "unstuck"))
+    stuck.create()
+    other.create()
+    pack = tools.store_files(bed, stuck, ".pack")[0]
+    path = f"/shared/sckpt/{pack.relative_to(bed.path('/shared/sckpt'))}"
+    pack.unlink()
+    bed.run("n1", ["mkdir", path], user="sckpt")  # in its place, what no remove of a file takes
+    stuck.finish()
+    other.finish()
+    bed.wait(lambda: not tools.store_files(bed, other), 30, "the files of the other job go")
+    bed.wait(lambda: tools.store_files(bed, stuck) == [pack], 30, "so do the others of this job")
+    note = bed.wait(lambda: collector_notes(bed), 30, "`sckpt status` tells of it")
+    assert len(note) == 1 and pack.name in note[0] and "tried again" in note[0], note
+    assert pack.name in clean(bed, "run", code=None).stderr, "an administrator who asks for it is not told"
+    assert bed.daemon("ctl", "sckptctld").log().count(pack.name) < 4, "the log repeats it"
+    bed.run("n1", ["rmdir", path], user="sckpt")
+    clean(bed, "run")
+    assert not collector_notes(bed) and not pack.parent.exists()
 
 
 # ---- orphans, check, rebuild
@@ -273,7 +370,11 @@ def test_a_damaged_catalogue_is_put_aside(bed):
     bed.run("ctl", ["sh", "-c", spoil])
     daemon.start()
     job.wait_show(lambda show: newest in [c["number"] for c in show.get("checkpoints", [])], "the checkpoint is known again")
-    assert len(bed.run("ctl", ["sh", "-c", "ls /var/lib/sckpt | grep -c catalogue.sqlite."]).stdout.strip()) > 0
+    aside = bed.run("ctl", ["find", "/var/lib/sckpt", "-name", "catalogue.sqlite.damaged-*"]).stdout.split()
+    assert len([name for name in aside if not name.endswith(("-wal", "-shm"))]) == 1, aside
+    damaged = bed.run("ctl", ["sqlite3", aside[0], "PRAGMA integrity_check"], check=False)
+    assert damaged.stdout.strip() != "ok", "what was put aside is not the damaged one"
+    bed.run("ctl", ["rm", *aside])
     job.requeue("n2")
     job.ready(90)
     assert job.restored_from() == [newest], job.text()
@@ -292,6 +393,35 @@ def test_the_catalogue_is_copied_to_the_store(bed):
     assert (last.stat().st_uid, last.stat().st_mode & 0o777) == (990, 0o600)
     inside = bed.run("n1", ["sqlite3", f"/shared/sckpt/catalogue/{last.name}", "PRAGMA integrity_check; SELECT count(*) FROM jobs"], user="sckpt")
     assert inside.stdout.split()[0] == "ok", inside
+
+
+def test_a_catalogue_that_was_put_back_from_the_store_restarts_jobs(bed):
+    """An old copy: it knows one checkpoint, and the rebuild finds the newer one and the job that began later."""
+    job = Job(bed, "putback", node="n1", mib=4).ready()
+    older = job.create()
+    folder = bed.path("/shared/sckpt/catalogue")
+    with tools.node_config(bed, "ctl", {"retention.backup_interval": "1s"}):
+        before = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        copy = bed.wait(lambda: folder.exists() and next((p for p in sorted(folder.iterdir()) if p.name not in before and p.suffix == ".sqlite"), None),
+                        60, "a copy is in the store")
+        kept = copy.read_bytes()  # before it makes way for newer ones
+    newer = job.ready().create()
+    late = Job(bed, "putback2", node="n2", mib=4).ready()
+    of_late = late.create()
+    daemon = bed.daemon("ctl", "sckptctld")
+    daemon.stop()
+    (bed.path("/shared") / "putback.sqlite").write_bytes(kept)
+    bed.run("ctl", ["sh", "-c", "cd /var/lib/sckpt; rm catalogue.sqlite*; install -o slurm -g slurm -m 0600 /shared/putback.sqlite catalogue.sqlite"])
+    daemon.start()
+    job.wait_show(lambda show: {c["number"] for c in show.get("checkpoints", []) if c["state"] == "COMPLETE"} >= {older, newer},
+                  "the newer checkpoint is known again")
+    for each, number, node in ((job, newer, "n3"), (late, of_late, "n1")):
+        each.requeue(node)
+        each.ready(90)
+        assert each.restored_from() == [number], each.text()
+        assert each.create() > number, "numbers are used again"
+        each.finish()
+    (bed.path("/shared") / "putback.sqlite").unlink()
 
 
 def key_lines(bed):
@@ -332,6 +462,61 @@ def test_images_outlive_a_rotation_of_the_key(bed):
             bed.run(node, ["tee", "/etc/sckpt/sckpt.key"], input=old)
 
 
+def test_images_under_a_key_that_became_known_are_put_aside(bed):
+    """The procedure of sckpt-clean(8): a new key everywhere, the old line out, and one command."""
+    job = Job(bed, "leaked", node="n1", mib=2).ready()
+    older = job.create()
+    old = bed.run("n1", ["cat", "/etc/sckpt/sckpt.key"]).stdout
+    try:
+        for node in bed.compute:
+            bed.run(node, ["tee", "/etc/sckpt/sckpt.key"], input="1b2c3d4e " + "6d" * 32 + "\n")
+        assert clean(bed, "check", "--quick", job.id, code=FAULTS) and older in job.checkpoints("COMPLETE"), "without --repair something was changed"
+        text = clean(bed, "check", "--quick", "--repair", code=FAULTS).stdout
+        assert f"{job.id}.{older}" in text and "key" in text, text
+        assert older in job.checkpoints("BAD"), job.text()
+        assert list((bed.path("/shared/sckpt") / "quarantine").rglob(f"ckpt-{older}-*.manifest")), "nothing was put aside"
+        newer = job.create()  # it builds on nothing that was under the old key
+        assert clean(bed, "check", job.id).returncode == 0
+        job.requeue("n2")
+        job.ready()
+        assert job.restored_from() == [newer], job.text()
+        job.finish()
+    finally:
+        for node in bed.compute:
+            bed.run(node, ["tee", "/etc/sckpt/sckpt.key"], input=old)
+
+
+def test_a_store_is_made_once(bed):
+    bed.wait(lambda: json.loads(bed.run("ctl", ["sckpt", "status", "--json"]).stdout).get("store_id"), 30, "the store is known")
+    store = bed.path("/shared/sckpt")
+    known = json.loads((store / "store.id").read_text())["id"]
+    said = bed.run("n1", ["sckpt-clean", "make-store"]).stdout
+    assert f"already store {known} of cluster bed" in said, said
+    (store / "store.id").rename(store / "store.aside")
+    refused = bed.run("n1", ["sckpt-clean", "make-store"], check=False)
+    assert refused.returncode == DENIED and known in refused.stderr and "mounted" in refused.stderr, refused
+    assert bed.run("n1", ["sckpt-clean", "make-store"], user="user1", check=False).returncode == DENIED
+
+    for node in bed.compute:
+        tools.restart_daemon(bed, node)
+        bed.wait(lambda n=node: not tools.node_info(bed, n).get("store_id"), 30, f"{node} sees no store")
+    lose_the_catalogue(bed)  # as at an installation: nobody knows of a store
+    bed.wait(lambda: "make-store" in bed.run("ctl", ["sckpt", "status"]).stdout, 30, "`sckpt status` says what to do")
+    bed.wait(lambda: json.loads(bed.run("ctl", ["sckpt", "status", "--json"]).stdout).get("cluster"), 30, "sckptctld knows the cluster's name")
+    made = json.loads(bed.run("n2", ["sckpt-clean", "--json", "make-store"]).stdout)
+    assert made["new"] and made["store_id"] != known and made["cluster"] == "bed", made
+    status = (store / "store.id").stat()
+    assert (status.st_uid, status.st_mode & 0o777) == (990, 0o600)
+    bed.wait(lambda: json.loads(bed.run("ctl", ["sckpt", "status", "--json"]).stdout).get("store_id") == made["store_id"], 90, "it is known")
+    job = Job(bed, "fresh", node="n1", mib=2).ready()
+    number = job.create(120)
+    job.requeue("n3")
+    job.ready(90)
+    assert job.restored_from() == [number], job.text()
+    job.finish()
+    (store / "store.aside").unlink()
+
+
 # ---- watching
 def test_a_drain_can_be_watched(bed):
     with tools.node_config(bed, "n1", {"drain.bandwidth": "10M"}):
@@ -346,7 +531,8 @@ def test_a_drain_can_be_watched(bed):
         job.wait_show(progress, "`sckpt show` tells how far the drain is")
         assert "storing" in job.text(), job.text()
         watch = bed.spawn("ctl", ["sckpt", "watch", str(job.id)], user="user1")
-        first = watch.stdout.readline()
-        assert first, "sckpt watch says nothing"
         assert order.wait(60) == 0, order.stdout.read()
+        said, _ = watch.communicate(timeout=60)  # it ends when nothing of the job is under way any more
+        assert watch.returncode == 0, said
+        assert re.search(rf"{job.id}\.1: storing, .* of ", said) and re.search(rf"{job.id}\.1: complete, .* written", said), said
     job.finish()

@@ -259,7 +259,7 @@ def test_a_restore_touches_no_foreign_file(bed):
             assert lines(bed, name, "moved/out.dat" if name == "parent" else "sub/old") == written[name], name
     bed.wait(lambda: lines(bed, "own-script") > at_checkpoint["own-script"] + 5 and bed.job_state(jobs["own-script"]) == "RUNNING", 40,
              "the job with a slurm_script of its own goes on")
-    latest = int(bed.read(f"{BASE}/own-script/work/latest"))
+    latest = int(bed.wait(lambda: bed.read(f"{BASE}/own-script/work/latest"), 20, "it has written its number"))  # it truncates first
     bed.wait(lambda: int(bed.read(f"{BASE}/own-script/work/latest", missing="0") or 0) > latest, 20, "its new files are where they belong")
     bed.wait(lambda: bed.job_state(jobs["stdout"]) != "RUNNING", 30, "no job runs with root's file as its output")
     assert facts(bed, *precious) == before
@@ -426,8 +426,11 @@ def test_images_and_helpers_while_dumping(bed):
     report, _ = watcher.communicate("")
     assert "BAD" not in report, report
     open_to_all = ["(", "-name", "sckptd.sock", "-o", "-path", "/run/sckpt", ")"]
-    loose = bed.run("n1", ["find", "/run/sckpt", *open_to_all, "-o", "-not", "-user", "root", "-print", "-o", "-perm", "/077", "-print"]).stdout
+    users = ["-path", "/run/sckpt/run", "-prune", "-o"]  # each user's own sockets, looked at below
+    loose = bed.run("n1", ["find", "/run/sckpt", *users, *open_to_all, "-o", "-not", "-user", "root", "-print", "-o", "-perm", "/077", "-print"]).stdout
     assert loose == "", loose
+    modes = bed.run("n1", ["find", "/run/sckpt/run", "-type", "d", "-printf", "%d %m %u\\n"]).stdout.splitlines()
+    assert modes[0] == "0 755 root" and all(mode.split()[:2] == ["1", "700"] and mode.split()[2] != "root" for mode in modes[1:]), modes
     loose = bed.run("n1", ["find", "/shared/sckpt", "-not", "-user", "sckpt", "-print", "-o", "-perm", "/077", "-print"], user="sckpt").stdout
     assert loose == "", loose
 

@@ -147,7 +147,7 @@ TEST_CASE("orphans are told by kind, with their whole names") {
 TEST_CASE("a check tells every fault, and the sum") {
     CheckState state;
     CHECK(state.update(checked(1, 3, false)).empty());
-    CHECK(state.progress() == "1 of 3 checkpoints checked, 1.0 GiB");
+    CHECK(state.progress() == "1 of 3 images checked, 1.0 GiB");
     CHECK(state.update(checked(2, 3, true)) ==
           "checkpoint 12.2: 2 faults, the first: pages-1.img at 65536: a chunk does not match its hash");
     CHECK(state.update(checked(3, 3, false, true)).empty());
@@ -156,7 +156,7 @@ TEST_CASE("a check tells every fault, and the sum") {
     const std::string text = state.render({});
     INFO(text);
     for (const char* part :
-         {"checkpoint 12.2 is not whole\n", "at 131072", "marked BAD", "3 checkpoints checked, 3.0 GiB: 1 not whole", "--repair"})
+         {"checkpoint 12.2 is not whole\n", "at 131072", "marked BAD", "3 images checked, 3.0 GiB: 1 not whole", "--repair"})
         CHECK(text.contains(part));
     CHECK_FALSE(state.render({.repair = true}).contains("--repair"));
     const auto json = state.json();
@@ -165,11 +165,27 @@ TEST_CASE("a check tells every fault, and the sum") {
     CHECK(json["bad"][0]["faults"].size() == 2);
 }
 
+TEST_CASE("what a check cannot read is no fault, and yet not well") {
+    CheckState state;
+    rpc::CheckProgress progress = checked(1, 2, false);
+    progress.set_unreadable("input/output error");
+    CHECK(state.update(progress) == "checkpoint 12.1: it cannot be read: input/output error");
+    state.update(checked(2, 2, false));
+    state.update(checked(2, 2, false, true));
+    CHECK(state.faults());
+    const std::string text = state.render({});
+    INFO(text);
+    CHECK(text.contains("checkpoint 12.1 cannot be read\n  input/output error\n"));
+    CHECK(text.ends_with("2 images checked, 2.0 GiB: 1 cannot be read\n"));
+    CHECK(state.json()["unreadable"][0]["checkpoint"] == 1);
+    CHECK(state.json()["bad"].empty());
+}
+
 TEST_CASE("a check that finds nothing says so") {
     CheckState state;
     state.update(checked(3, 3, false, true));
     CHECK_FALSE(state.faults());
-    CHECK(state.render({.quick = true}) == "3 checkpoints checked (quick), 3.0 GiB: all of them are whole\n");
+    CHECK(state.render({.quick = true}) == "3 images checked (quick), 3.0 GiB: all of them are whole\n");
     CHECK(state.json()["bad"].empty());
 }
 
@@ -181,6 +197,13 @@ TEST_CASE("what a rebuild has found") {
     end.set_unusable(3);
     CHECK(render_rebuilt(end) ==
           "10 images in the store: 7 taken into the catalogue, 3 not usable: `sckpt-clean orphans` names their files\n");
+}
+
+TEST_CASE("a store that was made, or was there") {
+    const MadeStore made{{"1a2b", "c1"}, true};
+    CHECK(render_made_store(made, "/shared/sckpt").starts_with("/shared/sckpt is now store 1a2b of cluster c1\n"));
+    CHECK(render_made_store(made, "/shared/sckpt").contains("sckpt status"));
+    CHECK(render_made_store({made.store, false}, "/shared/sckpt") == "/shared/sckpt is already store 1a2b of cluster c1\n");
 }
 
 TEST_CASE("a new key comes with what is to be done with it") {

@@ -49,3 +49,18 @@ TEST_CASE("a job array's task is a later feature, and the text says what to give
         CHECK(parse_job(text).error().text.contains("not supported yet"));
     }
 }
+
+TEST_CASE("a step is JOB.STEP, and the first one is 0") {
+    CHECK(parse_job_or_step("12").value() == JobStep{12, {}});
+    CHECK(parse_job_or_step("12.0").value() == JobStep{12, 0});
+    CHECK(parse_job_or_step("12.345").value() == JobStep{12, 345});
+    CHECK(to_text(JobStep{12, 0}) == "12.0");
+    CHECK(to_text(JobStep{12, {}}) == "12");
+    for (const char* bad : {"", ".", "12.", ".3", "0.3", "12.3.4", "12.batch", "12.-3", "12.4294967296"}) {
+        INFO(bad);
+        const auto id = parse_job_or_step(bad);
+        REQUIRE_FALSE(id.has_value());
+        CHECK(id.error().code == Errc::invalid);
+        CHECK(id.error().text.contains("JOB.STEP"));
+    }
+}

@@ -30,7 +30,8 @@ rpc::Checkpoint* add_checkpoint(rpc::Job& job, std::uint32_t number, rpc::Checkp
     checkpoint->set_state(state);
     checkpoint->set_created(created);
     checkpoint->set_bytes(bytes);
-    checkpoint->set_frozen_ms(50);
+    checkpoint->set_frozen_ms(bytes > 0 ? 50 : 0);
+    checkpoint->set_image_count(bytes > 0 ? 1 : 0);
     return checkpoint;
 }
 
@@ -213,6 +214,56 @@ TEST_CASE("show tells everything") {
     CHECK(render_checkpoint(job, job.checkpoints(1), {}).contains("wait until the transfer is over"));  // the whole reason
 }
 
+TEST_CASE("of many images show tells how many in a job, and each in a checkpoint") {
+    rpc::Job job = sample_job();
+    rpc::Checkpoint& checkpoint = *job.mutable_checkpoints(0);
+    checkpoint.set_image_count(4);
+    for (const char* task : {"0.10", "0.2", "batch", "s7.0"}) {
+        rpc::Image* image = checkpoint.add_images();
+        image->set_task(task);
+        image->set_node(std::string(task) == "batch" ? "n1" : "n2");
+        image->set_bytes(3 << 20);
+        image->set_fast_node(image->node());
+        image->set_path(std::string("job-1-1/ckpt-11-") + task + "-00.manifest");
+        image->add_files()->set_path("/home/somebody/out");
+    }
+    const auto add_ended = [&](const char* task, int status) {
+        rpc::EndedTask* ended = checkpoint.add_ended();
+        ended->set_task(task);
+        ended->set_wait_status(status);
+    };
+    add_ended("0.3", 2 << 8);
+    add_ended("0.4", 9);
+    const std::string whole = render_job(job, {.width = 200});
+    INFO(whole);
+    CHECK(whole.contains("images   4 on 2 nodes; 2 tasks had ended\n"));
+    CHECK_FALSE(whole.contains("0.10"));
+    const std::string text = render_checkpoint(job, checkpoint, {.width = 200});
+    INFO(text);
+    std::size_t at = 0;
+    for (const char* line : {"    batch  n1    3.0 MiB  yes         1  job-1-1/ckpt-11-batch-00.manifest\n", "    0.2 ",
+                             "    0.3    -           -  -           -  had ended: exit status 2\n",
+                             "    0.4    -           -  -           -  had ended: signal 9\n", "    0.10 ", "    s7.0 "}) {
+        INFO(line);
+        at = text.find(line, at);
+        REQUIRE(at != text.npos);
+    }
+    CHECK(render_checkpoints(job, {}).contains("CREATED              IMAGES  "));
+    CHECK(longest_line(render_checkpoints(job, {})) <= 80);
+    CHECK_FALSE(render_checkpoints(sample_job(), {}).contains("IMAGES"));
+}
+
+TEST_CASE("a checkpoint of a step alone is not taken for the job's") {
+    rpc::ListReply reply;
+    rpc::Job& job = *reply.add_jobs() = sample_job();
+    add_checkpoint(job, 13, rpc::COMPLETE, 1700, 99'000'000)->set_step("s3");
+    CHECK(render_jobs(reply, {.now = 1720}).contains("  11 "));
+    CHECK(render_checkpoints(job, {.width = 100}).contains("step s3 alone"));
+    CHECK(render_checkpoint(job, job.checkpoints(2), {}).contains("step s3 alone"));
+    job.mutable_checkpoints(2)->set_pinned(true);
+    CHECK(render_checkpoints(job, {.width = 100}).contains("step s3 alone; pinned"));
+}
+
 TEST_CASE("status tells which node cannot checkpoint, and why") {
     rpc::StatusReply reply;
     reply.set_version("0.1.0");
@@ -233,6 +284,24 @@ TEST_CASE("status tells which node cannot checkpoint, and why") {
                              "does not answer", "note       the collector: the store is full"})
         CHECK(text.contains(part));
     CHECK_FALSE(text.contains("n1: "));
+}
+
+TEST_CASE("status names the node that sees another store") {
+    rpc::StatusReply reply;
+    reply.set_store_id("1a2b");
+    for (const char* name : {"n1", "n2", "n3"}) {
+        rpc::NodeInfo* node = reply.add_nodes();
+        node->set_name(name);
+        node->set_connected(true);
+        node->set_backend_usable(true);
+        if (name != std::string("n3")) node->set_store_id(name == std::string("n1") ? "1a2b" : "3c4d");
+    }
+    const std::string text = render_status(reply, "head:6830", {});
+    INFO(text);
+    CHECK(text.contains("n2: sees another store at store.directory (3c4d"));
+    CHECK(text.contains("the cluster's (1a2b)"));
+    CHECK_FALSE(text.contains("n1: "));
+    CHECK_FALSE(text.contains("n3: "));  // its own notes say why it sees none
 }
 
 TEST_CASE("what holds for many nodes is said once") {
@@ -272,9 +341,9 @@ TEST_CASE("the progress of a checkpoint, and its result") {
           "checkpoint 3: captured, 12.3 MiB, frozen 0.05 s; storing, 1.0 MiB of 12.3 MiB");
     CHECK(progress_news(state) == "CAPTURED storing");  // not a line for each MiB
     tell(rpc::CreateProgress::COMPLETE, 0);
-    CHECK(render_created(state, 12) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s\n");
+    CHECK(render_created(state, {12, {}}) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s\n");
     tell(rpc::CreateProgress::REQUEUED, 0);
-    CHECK(render_created(state, 12) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s; the job is requeued\n");
+    CHECK(render_created(state, {12, {}}) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s; the job is requeued\n");
 }
 
 TEST_CASE("JSON has every field, 64-bit numbers as numbers, and enums by name") {

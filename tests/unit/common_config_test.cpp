@@ -61,6 +61,7 @@ TEST_CASE("the least file gives the defaults") {
     CHECK(config->store.directory == "/shared/sckpt");
     CHECK(config->policy.interval_seconds == 900);
     CHECK(config->node.dump_timeout_seconds == 300);
+    CHECK(config->node.dump_streams == 0);
 }
 
 TEST_CASE("every key is read into its own field") {
@@ -78,14 +79,17 @@ node:
   fast_tier_size: 1.5G
   criu: /opt/criu/sbin/criu
   dump_timeout: 10m
+  dump_streams: 6
   restore_timeout: 0:45
   controller_wait: 1h
 store: {directory: /shared/x, user: images, key: /etc/other.key, timeout: 90s}
 drain:
   streams: 3
+  urgent_streams: 8
   threads: 4
   bandwidth: 100M
   cluster_streams: 500
+  cluster_urgent_streams: 1000
   cluster_bandwidth: 0
 policy:
   interval: 1-02:00:00
@@ -111,6 +115,7 @@ retention:
     CHECK(config->node.fast_tier == "/run/other/images");
     CHECK(config->node.criu == "/opt/criu/sbin/criu");
     CHECK(config->node.dump_timeout_seconds == 600);
+    CHECK(config->node.dump_streams == 6);
     CHECK(config->node.restore_timeout_seconds == 45);
     CHECK(config->node.controller_wait_seconds == 3600);
     CHECK(config->store.directory == "/shared/x");
@@ -121,9 +126,11 @@ retention:
     CHECK(config->store.key == "/etc/other.key");
     CHECK(config->store.timeout_seconds == 90);
     CHECK(config->drain.streams == 3);
+    CHECK(config->drain.urgent_streams == 8);
     CHECK(config->drain.threads == 4);
     CHECK(config->drain.bandwidth == 100u << 20);
     CHECK(config->drain.cluster_streams == 500);
+    CHECK(config->drain.cluster_urgent_streams == 1000);
     CHECK(config->drain.cluster_bandwidth == 0);
     CHECK(config->retention.keep == 7);
     CHECK(config->retention.keep_success_seconds == 7200);
@@ -167,15 +174,18 @@ TEST_CASE("the example of the documentation is right") {
     CHECK(config->node.fast_tier_bytes == defaults.node.fast_tier_bytes);
     CHECK(config->node.criu == defaults.node.criu);
     CHECK(config->node.dump_timeout_seconds == defaults.node.dump_timeout_seconds);
+    CHECK(config->node.dump_streams == defaults.node.dump_streams);
     CHECK(config->node.restore_timeout_seconds == defaults.node.restore_timeout_seconds);
     CHECK(config->node.controller_wait_seconds == defaults.node.controller_wait_seconds);
     CHECK(config->store.user == defaults.store.user);
     CHECK(config->store.key == defaults.store.key);
     CHECK(config->store.timeout_seconds == defaults.store.timeout_seconds);
     CHECK(config->drain.streams == defaults.drain.streams);
+    CHECK(config->drain.urgent_streams == defaults.drain.urgent_streams);
     CHECK(config->drain.threads == defaults.drain.threads);
     CHECK(config->drain.bandwidth == defaults.drain.bandwidth);
     CHECK(config->drain.cluster_streams == defaults.drain.cluster_streams);
+    CHECK(config->drain.cluster_urgent_streams == defaults.drain.cluster_urgent_streams);
     CHECK(config->drain.cluster_bandwidth == defaults.drain.cluster_bandwidth);
     CHECK(config->policy.interval_seconds == defaults.policy.interval_seconds);
     CHECK(config->policy.max_restarts == defaults.policy.max_restarts);

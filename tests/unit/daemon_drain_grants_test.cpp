@@ -38,7 +38,22 @@ TEST_CASE("drains begin in the order of their asking, so many at once as the clu
     CHECK(taken(grants) == Ids{4});
 }
 
-TEST_CASE("an urgent drain never waits, and takes a stream while it runs", "[drain_grants]") {
+TEST_CASE("urgent drains are as many at once as their own limit says, and go before the others", "[drain_grants]") {
+    Config::Drain drain = limits(2);
+    drain.cluster_urgent_streams = 3;
+    DrainGrants grants(drain);
+    grants.ask(1, "n1", false);
+    for (const std::int64_t id : {11, 12, 13, 14, 15}) grants.ask(id, "n2", true);
+    CHECK(taken(grants) == Ids{11, 12, 13});
+    for (const std::int64_t id : {11, 12}) grants.end(id);
+    CHECK(taken(grants) == Ids{14, 15});
+    grants.ask(13, "n2", true);  // asked again: it has its stream already
+    CHECK(taken(grants) == Ids{13});
+    for (const std::int64_t id : {13, 14}) grants.end(id);
+    CHECK(taken(grants) == Ids{1});  // no urgent one waits, and one of two streams is free
+}
+
+TEST_CASE("an urgent drain takes a stream while it runs, and does not wait for one of the others", "[drain_grants]") {
     DrainGrants grants(limits(1));
     grants.ask(1, "n1", false);
     grants.ask(2, "n1", false);
@@ -99,4 +114,18 @@ TEST_CASE("asking again is answered again, and costs neither a second stream nor
     grants.end(2);  // given up before it began
     grants.end(1);
     CHECK(taken(grants).empty());
+}
+
+TEST_CASE("each node drains its part of a checkpoint by a grant of its own", "[drain_grants]") {
+    DrainGrants grants(limits(2));
+    for (const char* node : {"n1", "n2", "n3"}) grants.ask(1, node, false);
+    CHECK(grants.take().size() == 2);
+    grants.end(1, "n1");
+    const auto next = grants.take();
+    REQUIRE(next.size() == 1);
+    CHECK(next.front().node == "n3");
+    grants.ask(2, "n1", false);
+    grants.end(1);
+    CHECK(taken(grants) == Ids{2});
+    CHECK(grants.granted() == 1);
 }

@@ -25,10 +25,10 @@ struct Stage {
     bool connected = false;
     Ids started, asked, urgently_asked, stored, given_up;
     std::map<std::uint64_t, StoreCall> calls;           // of what runs
-    std::map<std::uint64_t, Result<StoredImage>> ends;  // what a drain has to answer, once
+    std::map<std::uint64_t, Result<>> ends;  // what a drain has to answer, once
     std::map<std::uint64_t, std::vector<DrainState>> reports;
 
-    Result<StoredImage> drain(std::uint64_t id, const StoreCall& call) {
+    Result<> drain(std::uint64_t id, const StoreCall& call) {
         std::unique_lock lock(mutex);
         started.push_back(id);
         calls[id] = call;
@@ -45,7 +45,7 @@ struct Stage {
     DrainQueue::Hooks hooks() {
         DrainQueue::Hooks hooks;
         hooks.drain = [this](std::uint64_t id, const StoreCall& call) { return drain(id, call); };
-        hooks.ended = [this](std::uint64_t id, const Result<StoredImage>& outcome) {
+        hooks.ended = [this](std::uint64_t id, const Result<>& outcome) {
             const std::lock_guard lock(mutex);
             (outcome ? stored : given_up).push_back(id);
             changed.notify_all();
@@ -66,7 +66,7 @@ struct Stage {
         };
         return hooks;
     }
-    void end(std::uint64_t id, Result<StoredImage> answer = StoredImage{}) {
+    void end(std::uint64_t id, Result<> answer = {}) {
         const std::lock_guard lock(mutex);
         ends.insert_or_assign(id, std::move(answer));
         changed.notify_all();
@@ -116,7 +116,7 @@ TEST_CASE("periodic drains go in order, as many at once as the limit says, idle 
     CHECK(stage.started.size() == 4);
 }
 
-TEST_CASE("urgent drains start at once, beside the limit and without one", "[drain_queue]") {
+TEST_CASE("urgent drains have streams of their own, and no limit of bandwidth", "[drain_queue]") {
     Stage stage;
     DrainQueue queue({1, 1000}, stage.hooks(), kQuick);
     queue.add(1, 100, false);
@@ -131,6 +131,34 @@ TEST_CASE("urgent drains start at once, beside the limit and without one", "[dra
     REQUIRE(stage.wait_running({2, 3, 4}));
 }
 
+TEST_CASE("urgent drains are as many at once as their own limit says, and go before periodic ones", "[drain_queue]") {
+    Stage stage;
+    DrainQueue queue({1, 0, 2}, stage.hooks(), kQuick);
+    for (const std::uint64_t id : {1u, 2u, 3u, 4u}) queue.add(id, 100, true);
+    queue.add(5, 100, false);
+    REQUIRE(stage.wait_running({1, 2}));
+    stage.end(1);
+    REQUIRE(stage.wait_running({2, 3}));
+    CHECK(stage.started == Ids{1, 2, 3});  // the periodic one waits, although its stream is free
+    stage.end(3);
+    REQUIRE(stage.wait_running({2, 4, 5}));
+    CHECK(stage.started.size() == 5);
+}
+
+TEST_CASE("with sckptctld, urgent drains wait for its word too; without a connection they start at once", "[drain_queue]") {
+    Stage stage;
+    stage.connect(true);
+    DrainQueue queue({1, 0, 2}, stage.hooks(), kPatient);
+    for (const std::uint64_t id : {1u, 2u, 3u}) queue.add(id, 100, true);
+    REQUIRE(stage.wait([&] { return stage.urgently_asked == Ids{1, 2}; }));
+    CHECK(stage.started.empty());
+    queue.grant(2, 0);
+    REQUIRE(stage.wait_running({2}));
+    stage.connect(false);
+    queue.add(4, 100, true);  // so that it looks
+    REQUIRE(stage.wait_running({1, 2}));
+}
+
 TEST_CASE("a drain that becomes urgent begins anew at full speed, or at once when it waits", "[drain_queue]") {
     Stage stage;
     DrainQueue queue({1, 0}, stage.hooks(), kPatient);
@@ -142,9 +170,12 @@ TEST_CASE("a drain that becomes urgent begins anew at full speed, or at once whe
     REQUIRE(stage.wait_running({1}));
     CHECK(stage.calls[1].bytes_per_second == 70);
     queue.make_urgent(2);
+    REQUIRE(stage.wait([&] { return stage.urgently_asked == Ids{2}; }));
+    queue.grant(2, 0);
     REQUIRE(stage.wait_running({1, 2}));
-    CHECK(stage.wait([&] { return stage.urgently_asked == Ids{2}; }));
     queue.make_urgent(1);
+    REQUIRE(stage.wait([&] { return stage.urgently_asked == Ids{2, 1}; }));
+    queue.grant(1, 0);
     REQUIRE(stage.wait_started({1, 2, 1}));
     REQUIRE(stage.wait_running({1, 2}));
     CHECK_FALSE(stage.calls[1].idle);

@@ -68,6 +68,28 @@ TEST_CASE("what can never fit is refused at once, with both sizes", "[fast_tier]
     CHECK(FastTier::Clock::now() - begin < 10min);
 }
 
+TEST_CASE("a reservation that grows waits for room like a new one, and can be cancelled", "[fast_tier]") {
+    Tier t(1024 * kKib);
+    auto room = t.tier.reserve("ckpt-1", 300 * kKib, FastTier::Clock::now());
+    REQUIRE(room);
+    REQUIRE(room->grow(300 * kKib, FastTier::Clock::now()));
+    CHECK(t.tier.used() == 600 * kKib);
+    const auto full = room->grow(500 * kKib, FastTier::Clock::now());
+    REQUIRE(!full);
+    CHECK(full.error().code == Errc::no_space);
+    CHECK(t.tier.used() == 600 * kKib);
+    Result<> cancelled;
+    std::jthread waiting([&] { cancelled = room->grow(500 * kKib, FastTier::Clock::now() + 1h); });
+    std::atomic<bool> ended = false;
+    std::jthread canceller([&] {
+        while (!ended) t.tier.cancel("ckpt-1");  // until it has begun to wait
+    });
+    waiting.join();
+    ended = true;
+    REQUIRE(!cancelled);
+    CHECK(cancelled.error().code == Errc::busy);
+}
+
 TEST_CASE("a reservation that is not kept leaves nothing", "[fast_tier]") {
     Tier t(1024 * kKib);
     {

@@ -51,6 +51,27 @@ TEST_CASE("the command line that the plug-in writes is understood") {
     CHECK(options->program[2] == nullptr);
 }
 
+TEST_CASE("the command line of a step's task says what it is, and whether it goes on from something") {
+    CommandLine line({"sckpt-run", "--job=7", "--step=3", "--task=1", "--step-key=2147483651", "--resume-from=12", "--tasks=64", "--restart-count=0",
+                      "--socket=/run/s", "--", "program"});
+    const auto options = line.parse();
+    REQUIRE(options);
+    CHECK(options->step_key == 2147483651U);
+    CHECK(options->resume_from == 12);
+    CHECK(options->tasks == 64);
+    CHECK_FALSE(options->is_batch());
+    CHECK_FALSE(options->first_start());
+}
+
+TEST_CASE("only a batch script is what Slurm restarts") {
+    RunOptions options;
+    options.restart_count = 1;
+    options.step_id = local::kBatchStep;
+    CHECK_FALSE(options.first_start());
+    options.step_id = 0;
+    CHECK(options.first_start());
+}
+
 TEST_CASE("a bad command line is refused with the bad word") {
     const std::vector<std::string> good{"sckpt-run", "--job=7", "--socket=/run/s"};
     for (const char* bad : {"--job=", "--job=x", "--job=99999999999", "--interval=-2", "--jobs=1", "--socket=run/s", "program"}) {

@@ -17,6 +17,7 @@
 #include "common/process.h"
 #include "daemon/owned_tree.h"
 #include "daemon/store_client.h"
+#include "image_store/names.h"
 #include "tests/unit/image_store_tools.h"
 
 using namespace sckpt;
@@ -27,6 +28,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::size_t kMiB = 1u << 20;
+const std::string kThisStore = "00000000-0000-4000-8000-000000000001", kOtherStore = "00000000-0000-4000-8000-000000000002";
 
 struct Site {
     Site() {
@@ -37,11 +39,21 @@ struct Site {
         config.store.user = ::getpwnam("sckpt") != nullptr ? "sckpt" : "nobody";
         REQUIRE(write_key_file(config.store.key, false).has_value());
         fs::create_directory(config.store.directory);
+        mark(kThisStore);
         REQUIRE(::chmod(config.store.directory.c_str(), 0700) == 0);
         if (::geteuid() == 0) REQUIRE(::chown(config.store.directory.c_str(), service()->pw_uid, service()->pw_gid) == 0);
     }
+    // Makes it that store; "": none.
+    void mark(const std::string& id) const {
+        const std::string file = in_store(kStoreIdFile);
+        fs::remove(file);
+        if (id.empty()) return;
+        write_text(file, "{\"id\": \"" + id + "\", \"cluster\": \"c\"}");
+        if (::geteuid() == 0) REQUIRE(::chown(file.c_str(), service()->pw_uid, service()->pw_gid) == 0);
+    }
     const passwd* service() const { return ::getpwnam(config.store.user.c_str()); }
-    StoreClient client() const { return StoreClient(config, fs::read_symlink("/proc/self/exe").parent_path() / "sckpt-store"); }
+    static StoreClient client(const Config& config) { return StoreClient(config, fs::read_symlink("/proc/self/exe").parent_path() / "sckpt-store"); }
+    StoreClient client() const { return client(config); }
     // One whose worker is this script.
     StoreClient client(const std::string& script) const {
         write_text(top / "worker", "#!/bin/sh\n" + script + "\n");
@@ -228,7 +240,42 @@ TEST_CASE("a manifest that is not the one, or not sealed with our key, is refuse
     fs::remove(site.config.store.key);
     REQUIRE(write_key_file(site.config.store.key, false).has_value());
     CHECK(refused(site.fetch_of(*two, 2)).code == Errc::unsupported);
-    CHECK_FALSE(site.client().check({{two->manifest, two->digest}}, true, 1, {}).has_value());
+    const auto checked = site.client().check({{two->manifest, two->digest}}, true, 1, {});
+    REQUIRE(good(checked));
+    REQUIRE(checked->at(0).faults.size() == 1);
+    CHECK(checked->at(0).faults[0].contains("key"));
+    CHECK(scanned().images.empty());
+    CHECK(scanned().unreadable.size() == 2);
+}
+
+TEST_CASE("a scan and a check go on past what cannot be read") {
+    const Site site;
+    const auto one = site.client().drain(Site::drain_of(site.make_image("one", kMiB, 1), 1), {});
+    const auto two = site.client().drain(Site::drain_of(site.make_image("two", kMiB, 2), 2), {});
+    REQUIRE(good(one));
+    REQUIRE(good(two));
+    REQUIRE(::chmod(site.in_store(one->manifest).c_str(), 0) == 0);
+    fs::create_directory(site.in_store("job-13-8"));  // root's, where the test is root
+    REQUIRE(::chmod(site.in_store("job-13-8").c_str(), 0) == 0);
+    fs::create_symlink(base_of(two->manifest), site.in_store("job-12-7/ckpt-3-batch-00aa.manifest"));
+    const auto scan = site.client().scan(true, {});
+    REQUIRE(good(scan));
+    REQUIRE(scan->images.size() == 1);
+    CHECK(scan->images[0].image.manifest == two->manifest);
+    CHECK(scan->files.size() == 4);
+    CHECK(scan->unusable.empty());
+    REQUIRE(scan->unreadable.size() == 2);
+    std::set<std::string> paths;
+    for (const Store::Unreadable& unreadable : scan->unreadable) paths.insert(unreadable.path);
+    CHECK(paths == std::set<std::string>{"job-13-8", one->manifest});
+    for (const bool quick : {true, false}) {
+        const auto checked = site.client().check({{one->manifest, one->digest}, {two->manifest, two->digest}}, quick, 1, {});
+        REQUIRE(good(checked));
+        CHECK(checked->at(0).faults.empty());
+        CHECK(checked->at(0).unreadable.contains("Permission denied"));
+        CHECK(checked->at(1).faults.empty());
+        CHECK(checked->at(1).unreadable.empty());
+    }
 }
 
 TEST_CASE("upkeep: a scan, checks, compaction, removal, quarantine and backups") {
@@ -255,7 +302,12 @@ TEST_CASE("upkeep: a scan, checks, compaction, removal, quarantine and backups")
     CHECK(parse_head(found->head)->identity.job_row == 7);
 
     const std::vector<ManifestName> both{{one->manifest, one->digest}, {two->manifest, two->digest}};
-    for (const bool quick : {true, false}) CHECK(site.client().check(both, quick, 2, {}).value() == std::vector<std::vector<std::string>>(2));
+    for (const bool quick : {true, false}) {
+        const auto checked = site.client().check(both, quick, 2, {});
+        REQUIRE(good(checked));
+        CHECK(checked->size() == 2);
+        for (const auto& image : *checked) CHECK((image.faults.empty() && image.unreadable.empty()));
+    }
     const auto rewritten = site.client().compact({both[1]}, {one->packs[0].path}, 2, {});
     REQUIRE(good(rewritten));
     REQUIRE(rewritten->size() == 1);
@@ -265,9 +317,16 @@ TEST_CASE("upkeep: a scan, checks, compaction, removal, quarantine and backups")
     REQUIRE(good(site.client().fetch(site.fetch_of((*rewritten)[0], 2), {})));
     check_same_files(changed.image, site.top / "back");
 
+    REQUIRE(fs::create_directories(site.in_store("job-12-7/no-file.pack")));  // one that cannot be removed
+    const auto unremoved = site.client().remove({two->manifest, "job-12-7/no-file.pack", "job-12-7/nor-this.pack"}, {});
+    REQUIRE(good(unremoved));
+    REQUIRE(unremoved->size() == 1);
+    CHECK(unremoved->front().path == "job-12-7/no-file.pack");
+    CHECK_FALSE(unremoved->front().why.empty());
+
     const ManifestName left{(*rewritten)[0].manifest, (*rewritten)[0].digest};
     REQUIRE(site.client().quarantine({(*rewritten)[0].packs[0].path}, {}).has_value());
-    for (const bool quick : {true, false}) CHECK(site.client().check({left, both[0]}, quick, 1, {}).value().at(0).size() > 0);
+    for (const bool quick : {true, false}) CHECK(site.client().check({left, both[0]}, quick, 1, {}).value().at(0).faults.size() > 0);
 
     for (int number = 1; number <= 5; ++number) {
         int pieces = 3;
@@ -276,9 +335,21 @@ TEST_CASE("upkeep: a scan, checks, compaction, removal, quarantine and backups")
     }
     CHECK(read_text(site.in_store("catalogue/catalogue-5")).size() == 300'000);
     CHECK(std::distance(fs::directory_iterator(site.in_store("catalogue")), {}) == 3);
+    Config impatient = site.config;  // each piece takes longer than the store may stand still, and comes
+    impatient.store.timeout_seconds = 3;
+    int pieces = 1, signs = 0;
+    StoreCall call;
+    call.alive = [&] { ++signs; };
+    const auto late = [&]() -> Result<std::string> {
+        std::this_thread::sleep_for(3200ms);
+        return pieces-- > 0 ? "piece" : "";
+    };
+    REQUIRE(good(site.client(impatient).backup("catalogue-6", late, call)));
+    CHECK(signs >= 2);
+    CHECK(read_text(site.in_store("catalogue/catalogue-6")) == "piece");
     const auto broken = [&]() -> Result<std::string> { return fail(Errc::unavailable, "the connection is gone"); };
-    CHECK_FALSE(site.client().backup("catalogue-6", broken, {}).has_value());
-    CHECK_FALSE(fs::exists(site.in_store("catalogue/catalogue-6")));
+    CHECK_FALSE(site.client().backup("catalogue-7", broken, {}).has_value());
+    CHECK_FALSE(fs::exists(site.in_store("catalogue/catalogue-7")));
     CHECK_FALSE(site.client().backup("../evil", broken, {}).has_value());
 }
 
@@ -314,6 +385,43 @@ TEST_CASE("a store that is not there, or not the service user's alone, is refuse
     fs::remove(site.config.store.key);
     CHECK(site.client().usable({}).error().code == Errc::unavailable);
     CHECK_FALSE(site.client().drain(Site::drain_of(image, 1), {}).has_value());
+}
+
+TEST_CASE("in another store than the one that was meant, or in none, nothing is done") {
+    const Site site;
+    const auto one = site.client().drain(Site::drain_of(site.make_image("one", kMiB, 1), 1), {.store = kThisStore});
+    REQUIRE(good(one));
+    const std::string two = site.make_image("two", kMiB, 2);
+    const auto refused = [&](const auto& result) {
+        REQUIRE_FALSE(result.has_value());
+        CHECK(result.error().code == Errc::unavailable);
+        CHECK(result.error().text.contains("mounted"));
+        CHECK_FALSE(result.error().text.contains("install"));
+    };
+    const auto all_refused = [&](const StoreCall& call) {
+        const std::vector<ManifestName> names{{one->manifest, one->digest}};
+        refused(site.client().drain(Site::drain_of(two, 2), call));
+        refused(site.client().fetch(site.fetch_of(*one, 1), call));
+        refused(site.client().remove({one->manifest}, call));
+        refused(site.client().quarantine({one->manifest}, call));
+        refused(site.client().scan(true, call));
+        refused(site.client().check(names, true, 1, call));
+        refused(site.client().compact(names, {one->packs[0].path}, 1, call));
+        refused(site.client().backup("catalogue-1", []() -> Result<std::string> { return ""; }, call));
+        CHECK(fs::exists(site.in_store(one->manifest)));
+        CHECK_FALSE(fs::exists(site.in_store("catalogue")));
+        CHECK(std::distance(fs::directory_iterator(site.in_store("job-12-7")), {}) == 2);
+    };
+    all_refused({.store = kOtherStore});
+    site.mark("");
+    all_refused({.store = kThisStore});
+    CHECK(site.client().usable({}).error().text.contains("make-store"));
+    site.mark("nonsense");
+    CHECK(site.client().usable({}).error().code == Errc::corrupt);
+    site.mark(kThisStore);
+    CHECK(site.client().usable({})->id == kThisStore);
+    CHECK(site.client().usable({})->cluster == "c");
+    CHECK(good(site.client().fetch(site.fetch_of(*one, 1), {.store = kThisStore})));
 }
 
 TEST_CASE("a worker that dies, hangs or is no longer wanted ends the call, and nothing of it is left") {
@@ -382,6 +490,34 @@ TEST_CASE("the worker has the store and what it was handed, and no more") {
     const std::string descriptors = seen("ls -l /proc/self/fd");
     CHECK_FALSE(descriptors.contains("key"));
     CHECK(std::ranges::count(descriptors, '\n') <= 8);
+}
+
+TEST_CASE("a worker that has another image sealed than it was told to store gets no seal") {
+    if (!fs::exists("/usr/bin/python3")) SKIP("needs python3");
+    const Site site;
+    const std::string image = site.make_image("image", 1000, 1);
+    // Asks for seals of these heads, made from the one that it was given, and tells what it was answered.
+    const auto answers = [&](const std::string& heads) {
+        const auto stored = site.client("exec /usr/bin/python3 -c '\n"
+                                        "import json, socket\n"
+                                        "s = socket.socket(fileno=3)\n"
+                                        "head = json.loads(json.loads(s.recv(1 << 20)[1:])[\"head\"])\n"
+                                        "def ask(**changes):\n"
+                                        "    asked = {**head, \"identity\": {**head[\"identity\"], **changes}}\n"
+                                        "    text = json.dumps({\"kind\": \"seal\", \"head\": json.dumps(asked), \"rest\": \"0\" * 64})\n"
+                                        "    s.send(b\".\" + text.encode())\n"
+                                        "    return json.loads(s.recv(1 << 20)[1:])[\"kind\"]\n"
+                                        "said = \" \".join([" + heads + "])\n"
+                                        "s.send(b\".\" + json.dumps({\"kind\": \"failed\", \"code\": 3, \"text\": said}).encode())\n'")
+                                .drain(Site::drain_of(image, 1), {});
+        REQUIRE_FALSE(stored.has_value());
+        return stored.error().text.substr(stored.error().text.rfind(':') + 2);
+    };
+    CHECK(answers("ask()") == "sealed");
+    CHECK(answers("ask(job_id=13)") == "refused");
+    CHECK(answers("ask(uid=0), ask()") == "refused refused");  // it has had its one seal to ask for
+    CHECK(answers("ask(checkpoint_row=2), ask(user=\"root\")") == "refused refused");
+    CHECK(answers("ask(), ask()") == "sealed refused");
 }
 
 TEST_CASE("a tree is taken over only when it is plain files and directories, and nobody writes to it any more") {

@@ -66,6 +66,25 @@ TEST_CASE("parts of an answer come together, and orders go round the nodes", "[s
     CHECK(seen == std::vector<std::string>{"n1/1", "n1/2", "n2/1", "n2/2", "n1/1", "n1/2"});
 }
 
+TEST_CASE("an order avoids a node when there is another one", "[store_orders]") {
+    StoreOrders orders;
+    const Node::Answer done = [](StoreOrders& to, const std::string& name, const rpc::StoreOrder& order) {
+        to.reply(name, part(order.order(), name, true));
+    };
+    const auto ask = [&](const std::string& avoid) {
+        rpc::StoreOrder order = scan();
+        order.set_avoid(avoid);
+        return orders.run(order, seconds(30), {})->node();
+    };
+    const Node first(orders, "n1", done);
+    CHECK(ask("n1") == "n1");
+    const Node second(orders, "n2", done);
+    for (int i = 0; i < 3; ++i) {
+        CHECK(ask("n1") == "n2");
+        CHECK(ask("n2") == "n1");
+    }
+}
+
 TEST_CASE("what a node cannot do is told with its words", "[store_orders]") {
     StoreOrders orders;
     const Node node(orders, "n1", [](StoreOrders& to, const std::string& name, const rpc::StoreOrder& order) {
@@ -79,6 +98,55 @@ TEST_CASE("what a node cannot do is told with its words", "[store_orders]") {
     REQUIRE(!reply);
     CHECK(reply.error().code == Errc::io);
     CHECK_THAT(reply.error().text, ContainsSubstring("n1") && ContainsSubstring("no space left"));
+}
+
+TEST_CASE("a node that says something now and then may take as long as it likes", "[store_orders]") {
+    StoreOrders orders;
+    const Node slow(orders, "n1", [](StoreOrders& to, const std::string& name, const rpc::StoreOrder& order) {
+        for (int i = 0; i < 8; ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(500));
+            rpc::StoreReply sign;
+            sign.set_order(order.order());
+            to.reply(name, sign);
+        }
+        to.reply(name, part(order.order(), "last", true));
+    });
+    const auto reply = orders.run(scan(), seconds(3), {});
+    REQUIRE(reply);
+    CHECK(reply->files(0).path() == "last");
+}
+
+TEST_CASE("a node that does not reach the store is as good as lost", "[store_orders]") {
+    StoreOrders orders;
+    const Node node(orders, "n1", [](StoreOrders& to, const std::string& name, const rpc::StoreOrder& order) {
+        rpc::StoreReply reply;
+        reply.set_order(order.order());
+        reply.set_done(true);
+        reply.set_away(true);
+        reply.set_error("it is not mounted");
+        to.reply(name, reply);
+    });
+    const auto reply = orders.run(scan(), seconds(30), {});
+    REQUIRE(!reply);
+    CHECK(reply.error().code == Errc::unavailable);
+    CHECK_THAT(reply.error().text, ContainsSubstring("n1") && ContainsSubstring("not mounted"));
+}
+
+TEST_CASE("a node is told to stop what nobody waits for any more", "[store_orders]") {
+    StoreOrders orders;
+    const auto outbox = std::make_shared<NodeOutbox>();
+    orders.attached("n1", outbox);
+    const auto told = [&] {  // the order, and what was said of it afterwards
+        const std::stop_source never;
+        const std::uint64_t order = outbox->pop(never.get_token())->store().order();
+        const auto message = outbox->pop(never.get_token());
+        REQUIRE(message->has_stop_store());
+        return order == message->stop_store().order();
+    };
+    CHECK(orders.run(scan(), seconds(0), {}).error().code == Errc::timeout);
+    CHECK(told());
+    CHECK(orders.run(scan(), seconds(30), [] { return true; }).error().code == Errc::busy);
+    CHECK(told());
 }
 
 TEST_CASE("a node that is lost, silent, or not wanted any more holds nobody up", "[store_orders]") {

@@ -38,6 +38,33 @@ void make_version_1(const std::string& path) {
             "PRAGMA user_version = 1");
 }
 
+// As version 2 left it, which had one image for each checkpoint from its beginning on: one live job with checkpoints of every state.
+void make_version_2(const std::string& path) {
+    Sql sql(path);
+    sql.run("PRAGMA application_id = 0x53434b50");
+    for (int step = 0; step < 2; ++step) sql.run(::sckpt::sql::kMigrations[step]);
+    sql.run("UPDATE meta SET value = 5 WHERE name = 'first_number';"
+            "INSERT INTO jobs VALUES (3, 12, 1000, 'carol', 'physics', 7, 60, 3, 1, 2, 0, 0, '', '', 7);"
+            "INSERT INTO checkpoints (id, job, number, state, created, completed, bytes, new_bytes, frozen_ms, urgent, pinned, base, lease, reason)"
+            "VALUES (11, 3, 1, 3, 100, 110, 50, 40, 7, 0, 1, NULL, 900, ''), (12, 3, 2, 3, 101, 111, 51, 41, 8, 0, 0, NULL, 0, ''),"
+            "(13, 3, 3, 5, 102, 112, 52, 42, 9, 0, 0, NULL, 0, 'a bad chunk'), (14, 3, 4, 4, 103, 0, 0, 0, 0, 0, 0, NULL, 0, 'no'),"
+            "(15, 3, 5, 2, 104, 0, 53, 0, 10, 1, 0, 12, 0, ''), (16, 3, 6, 1, 105, 0, 0, 0, 0, 0, 0, 12, 0, '')");
+    for (int id = 11; id <= 16; ++id)
+        sql.run(std::format("INSERT INTO images (id, checkpoint, task, node, bytes) VALUES ({0}, {0}, 'batch', 'n1', {0});"
+                            "INSERT INTO files VALUES ({0}, {0}, '/home/u/{0}', 5, 6, 1, 0)", id));
+    for (int id = 11; id <= 13; ++id)
+        sql.run(std::format("UPDATE images SET manifest = 'job-12-3/{0}.manifest', digest = 'd{0}', manifest_bytes = 10 WHERE id = {0};"
+                            "INSERT INTO packs VALUES ({0}, 3, 'job-12-3/{0}.pack', 1000, {0} = 13);"
+                            "INSERT INTO pack_refs VALUES ({0}, {0}, 900)", id));
+    sql.run("INSERT INTO pack_refs VALUES (12, 11, 500);"
+            "UPDATE images SET fast_node = 'n1' WHERE id IN (12, 15);"
+            "UPDATE images SET fast_node = 'n2' WHERE id = 11;"
+            "INSERT INTO garbage VALUES ('job-12-3/10.manifest', 10, 0);"
+            "INSERT INTO restarts VALUES (1, 3, 120, 2, 1, 'n2', 'restored', 55);"
+            "INSERT INTO events VALUES (31, 3, 121, 'an event');"
+            "PRAGMA user_version = 2");
+}
+
 }  // namespace
 
 TEST_CASE("a database of version 1 keeps every row, and its images are none any more", "[catalogue]") {
@@ -71,13 +98,13 @@ TEST_CASE("a database of version 1 keeps every row, and its images are none any 
     CHECK(rows[4].reason == "bad chunk");
     CHECK(row_of(catalogue, 17).state == State::bad);  // so that its job is held, and does not start from zero in silence
     CHECK(*catalogue.newest_complete(3) == std::nullopt);
-    const ImageRow image = **catalogue.image(12);
+    const ImageRow image = image_of(catalogue, 12);
     CHECK(image.node == "n1");
     CHECK(image.manifest.empty());
     CHECK(image.digest.empty());
     REQUIRE(image.files.size() == 1);
     CHECK(image.files[0].path == "/home/u/12");
-    CHECK(*catalogue.image(16) == std::nullopt);
+    CHECK(catalogue.images(16)->empty());
     CHECK(catalogue.events(3)->front().text == "an event");
     CHECK(catalogue.restarts(3)->front().outcome == "restored");
 
@@ -92,12 +119,65 @@ TEST_CASE("a database of version 1 keeps every row, and its images are none any 
     CHECK(Sql(path).values("SELECT name FROM sqlite_schema WHERE name GLOB 'old_*'").empty());
 }
 
+TEST_CASE("a database of version 2 keeps every checkpoint, each of one image", "[catalogue]") {
+    const TempDir directory;
+    const std::string path = directory / "catalogue.sqlite";
+    make_version_2(path);
+    Catalogue catalogue = open_catalogue(path);
+    CHECK_FALSE(catalogue.needs_rebuild());
+    CHECK(*catalogue.gave_number(6));
+    CHECK_FALSE(*catalogue.gave_number(5));
+    CHECK((*catalogue.newest_job(12))->user == "carol");
+
+    const auto rows = *catalogue.checkpoints(3);
+    REQUIRE(rows.size() == 6);
+    const State states[] = {State::complete, State::complete, State::bad, State::failed, State::captured, State::preparing};
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        INFO("checkpoint " << rows[i].id);
+        CHECK(rows[i].state == states[i]);
+        CHECK(rows[i].step.empty());
+        CHECK(rows[i].images == (rows[i].state == State::preparing ? 0 : 1));  // it is not known before it is captured
+        CHECK(catalogue.images(rows[i].id)->size() == rows[i].images);
+        CHECK(catalogue.ended_tasks(rows[i].id)->empty());
+    }
+    CHECK(rows[0].pinned);
+    CHECK(rows[0].frozen_ms == 7);
+    CHECK(rows[4].urgent);
+    CHECK(rows[4].base == 12);
+    CHECK((*catalogue.newest_complete(3))->id == 12);
+    CHECK((*catalogue.newest_complete(3, 2))->id == 11);
+    CHECK(image_of(catalogue, 12).digest == "d12");
+    CHECK(image_of(catalogue, 12).fast_node == "n1");
+    CHECK(image_of(catalogue, 11).fast_node.empty());  // it was not dumped where it was said to be
+    CHECK(image_of(catalogue, 15).files[0].path == "/home/u/15");
+    CHECK(garbage_paths(catalogue) == std::vector<std::string>{"job-12-3/10.manifest"});
+    CHECK(catalogue.named_files()->size() == 6);
+    const auto packs = *catalogue.packs(3);
+    REQUIRE(packs.size() == 3);
+    CHECK(packs[0].images == 2);
+    CHECK(packs[0].task == "batch");
+    CHECK(catalogue.kept(1)->size() == 4);
+    CHECK(catalogue.events(3)->front().text == "an event");
+
+    CHECK(catalogue.remove_checkpoint(11, 800).error().code == Errc::denied);  // pinned, and leased
+    const StoredImage image{.manifest = "job-12-3/ckpt-5-batch-00bb.manifest", .digest = "d15", .plain_bytes = 5, .new_bytes = 6,
+                            .packs = {{.path = "job-12-3/12.pack", .bytes = 1000, .used = 5}}};
+    REQUIRE(catalogue.complete(15, {{"batch", image, 10}}, 200));
+    CHECK((*catalogue.newest_complete(3))->id == 15);
+    REQUIRE(catalogue.captured(16, {{"batch", "n1", 5, {}}, {"0.0", "n2", 6, {}}}, {}));
+    const CheckpointRow next = begin(catalogue, 3);
+    CHECK(next.number == 7);
+    CHECK(next.base == 15);  // shares no pack with the bad one
+    CHECK(Sql(path).values("PRAGMA foreign_key_check; PRAGMA integrity_check") == "ok");
+}
+
 TEST_CASE("a migrated database has the schema of a new one", "[catalogue]") {
     const TempDir directory;
-    make_version_1(directory / "old");
-    for (const char* name : {"old", "new"}) open_catalogue(directory / name);
+    make_version_1(directory / "1");
+    make_version_2(directory / "2");
+    for (const char* name : {"1", "2", "new"}) open_catalogue(directory / name);
     const char* const schema = "SELECT sql FROM sqlite_schema ORDER BY name";
-    CHECK(Sql(directory / "old").values(schema) == Sql(directory / "new").values(schema));
+    for (const char* name : {"1", "2"}) CHECK(Sql(directory / name).values(schema) == Sql(directory / "new").values(schema));
 }
 
 TEST_CASE("a schema of the future, another program's database and what is none are refused and left alone", "[catalogue]") {
@@ -165,7 +245,14 @@ TEST_CASE("the schema refuses what would lose a checkpoint, whoever asks", "[cat
     refused(std::format("DELETE FROM checkpoints WHERE id = {}", two.id));
     refused(std::format("UPDATE checkpoints SET state = 3 WHERE id = {}", three.id));
     refused(std::format("UPDATE checkpoints SET state = 2 WHERE id = {0}; UPDATE checkpoints SET state = 3 WHERE id = {0}",
-                        three.id));
+                        three.id));  // it has no image
+    refused(std::format("INSERT INTO images (checkpoint, task, node) VALUES ({0}, '0.0', 'n1'); UPDATE checkpoints SET state = 3 WHERE id = {0}",
+                        three.id));  // one that is not stored
+    sql.run(std::format("UPDATE checkpoints SET state = 4, base = NULL WHERE id = {}", three.id));
+    const auto of_step = catalogue.begin_checkpoint(job, false, 1, "0");
+    complete(catalogue, *of_step, stored(*of_step));
+    refused(std::format("DELETE FROM checkpoints WHERE id = {}", of_step->id));
+    refused(std::format("DELETE FROM checkpoints WHERE id = {}", two.id));  // a step's newer one is not the job's
     refused(std::format("UPDATE jobs SET next_number = 1 WHERE id = {}", job));
     refused(std::format("INSERT INTO garbage VALUES ('{}', 1, 1)", pack_name(one)));
     refused(std::format("INSERT INTO garbage VALUES ('{}', 1, 0)", manifest_name(two)));
@@ -188,10 +275,10 @@ TEST_CASE("after kill -9 the database is as of the last call that returned, whol
             auto catalogue = Catalogue::open(path);
             if (!catalogue) return 1;
             for (;;) {
-                const auto row = catalogue->begin_checkpoint(job, {.task = "batch", .node = "n"}, false, 1);
-                if (!row || !catalogue->captured(row->id, 1, 1, {{"/f", 1, 1, true, true}})) return 2;
+                const auto row = catalogue->begin_checkpoint(job, false, 1);
+                if (!row || !capture(*catalogue, *row, {{"/f", 1, 1, true, true}})) return 2;
                 const auto base = catalogue->checkpoint(row->base);
-                if (!base || !catalogue->complete(row->id, *base ? stored(*row, {pack_name(**base)}) : stored(*row), 1)) return 2;
+                if (!base || !try_complete(*catalogue, *row, *base ? stored(*row, {pack_name(**base)}) : stored(*row))) return 2;
                 const auto rows = catalogue->checkpoints(job);
                 if (!rows || (rows->size() > 2 && !catalogue->remove_checkpoint(rows->front().id, 1))) return 2;
                 if (::write(pipe_ends[1], &row->number, sizeof row->number) != sizeof row->number) return 3;
@@ -211,7 +298,9 @@ TEST_CASE("after kill -9 the database is as of the last call that returned, whol
         const auto rows = *catalogue.checkpoints(job);
         for (const CheckpointRow& row : rows) {
             last_number = row.number;
-            const ImageRow image = **catalogue.image(row.id);
+            const auto images = *catalogue.images(row.id);
+            CHECK(images.size() == row.images);
+            const ImageRow image = images.empty() ? ImageRow() : images.front();
             CHECK((row.state == State::complete) == (image.manifest == manifest_name(row)));
             CHECK((row.state == State::complete) == (image.digest == stored(row).digest));
             if (row.state == State::complete) named.insert(named.end(), {manifest_name(row), pack_name(row)});

@@ -40,11 +40,11 @@ TEST_CASE("an image refers to packs of its base and new ones only", "[catalogue]
     const CheckpointRow first = bring_to(catalogue, job, State::complete), strange = bring_to(catalogue, other, State::complete);
     const CheckpointRow second = bring_to(catalogue, job, State::complete);  // refers to nothing of the first
     const CheckpointRow third = bring_to(catalogue, job, State::captured);
-    CHECK(catalogue.complete(third.id, stored(third, {pack_name(strange)}), 1).error().code == Errc::invalid);
-    CHECK(catalogue.complete(third.id, stored(third, {pack_name(first)}), 1).error().code == Errc::invalid);
+    CHECK(try_complete(catalogue, third, stored(third, {pack_name(strange)})).error().code == Errc::invalid);
+    CHECK(try_complete(catalogue, third, stored(third, {pack_name(first)})).error().code == Errc::invalid);
     CHECK(row_of(catalogue, third.id).state == State::captured);
     CHECK(catalogue.packs(job)->size() == 2);  // the whole transaction was rolled back
-    CHECK(catalogue.complete(third.id, stored(third, {pack_name(second)}), 1));
+    CHECK(try_complete(catalogue, third, stored(third, {pack_name(second)})));
     CHECK(row_of(catalogue, third.id).base == 0);
 }
 
@@ -58,7 +58,11 @@ TEST_CASE("what does not name an image is refused", "[catalogue]") {
     SECTION("a pack's path out of the store") { image.packs[0].path = "/etc/passwd"; }
     SECTION("a pack twice") { image.packs.push_back(image.packs[0]); }
     SECTION("the manifest as a pack") { image.packs[0].path = image.manifest; }
-    CHECK(catalogue.complete(row.id, image, 1).error().code == Errc::invalid);
+    SECTION("another checkpoint's manifest") { image.manifest = "job-12-1/ckpt-2-batch-00bb.manifest"; }
+    SECTION("another job's manifest") { image.manifest = "job-12-2/ckpt-1-batch-00bb.manifest"; }
+    SECTION("another checkpoint's pack") { image.packs[0].path = "job-12-1/ckpt-2-batch-00aa.pack"; }
+    SECTION("a pack of no checkpoint") { image.packs[0].path = "job-12-1/stray.pack"; }
+    CHECK(try_complete(catalogue, row, image).error().code == Errc::invalid);
     CHECK(row_of(catalogue, row.id).state == State::captured);
 }
 
@@ -76,6 +80,23 @@ TEST_CASE("a pack that a bad checkpoint refers to is in no base any more", "[cat
     CHECK(next.base == alone.id);
     complete(catalogue, next, stored(next));
     CHECK(begin(catalogue, job).base == next.id);
+}
+
+TEST_CASE("an image that builds on what was found bad meanwhile does not become complete", "[catalogue]") {
+    Catalogue catalogue = open_catalogue();
+    const RowId job = add_job(catalogue);
+    const CheckpointRow older = bring_to(catalogue, job, State::complete), base = bring_to(catalogue, job, State::complete);
+    const CheckpointRow drain = bring_to(catalogue, job, State::captured);
+    REQUIRE(drain.base == base.id);
+    REQUIRE(catalogue.bad(base.id, "chunk 3 does not verify"));
+    CHECK(try_complete(catalogue, drain, stored(drain, {pack_name(base)})).error().code == Errc::corrupt);
+    CHECK(row_of(catalogue, drain.id).state == State::captured);
+    CHECK((*catalogue.newest_complete(job))->id == older.id);
+    SECTION("drained without that base it may") { CHECK(try_complete(catalogue, drain, stored(drain))); }
+    SECTION("dropped, the next one builds on another") {
+        REQUIRE(catalogue.failed(drain.id, "no"));
+        CHECK(begin(catalogue, job).base == older.id);
+    }
 }
 
 TEST_CASE("what is needed is not removed", "[catalogue]") {
@@ -120,6 +141,48 @@ TEST_CASE("what is needed is not removed", "[catalogue]") {
     }
 }
 
+TEST_CASE("no more can be pinned of a user than the limit says, shared packs counted once", "[catalogue]") {
+    Catalogue catalogue = open_catalogue();
+    const RowId job = add_job(catalogue), another = add_job(catalogue, 13), daves = add_job(catalogue, 14, "dave", 1001);
+    const CheckpointRow one = bring_to(catalogue, job, State::complete);
+    const CheckpointRow two = bring_to(catalogue, job, State::complete, {pack_name(one)});
+    const CheckpointRow third = bring_to(catalogue, another, State::complete), other = bring_to(catalogue, daves, State::complete);
+    REQUIRE(catalogue.set_pinned(one.id, true, 2020));
+    REQUIRE(catalogue.set_pinned(two.id, true, 2020));  // two packs, two manifests
+    const auto refused = catalogue.set_pinned(third.id, true, 3029);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::no_space);
+    CHECK(refused.error().text.contains("user_quota"));
+    CHECK_FALSE(row_of(catalogue, third.id).pinned);
+    CHECK(catalogue.set_pinned(other.id, true, 2020));  // another user's
+    CHECK(catalogue.set_pinned(third.id, true, 3030));
+    REQUIRE(catalogue.set_pinned(one.id, false, 1));  // it is always unpinned
+    CHECK(catalogue.set_pinned(one.id, true));
+}
+
+TEST_CASE("what the job has passed stays while it is pinned, and nothing goes on from it", "[catalogue]") {
+    Catalogue catalogue = open_catalogue();
+    const RowId job = add_job(catalogue);
+    const CheckpointRow older = bring_to(catalogue, job, State::complete), newer = bring_to(catalogue, job, State::complete);
+    REQUIRE(catalogue.set_pinned(newer.id, true));
+    REQUIRE(catalogue.set_passed(newer.id, "the job went on from checkpoint 1"));
+    CHECK(row_of(catalogue, newer.id).state == State::complete);
+    CHECK(row_of(catalogue, newer.id).passed);
+    CHECK((*catalogue.newest_complete(job))->id == older.id);
+    CHECK(catalogue.remove_checkpoint(older.id, 1).error().code == Errc::denied);  // it is the newest one now
+    CHECK(catalogue.remove_checkpoint(newer.id, 1).error().code == Errc::denied);
+    const CheckpointRow next = begin(catalogue, job);
+    CHECK(next.base == older.id);
+    REQUIRE(catalogue.failed(next.id, "no"));
+    const auto kept = *catalogue.kept(1);
+    const auto is_newest = [&](RowId id) { return std::ranges::find(kept, id, [](const auto& each) { return each.row.id; })->newest_complete; };
+    CHECK(is_newest(older.id));
+    CHECK_FALSE(is_newest(newer.id));
+    REQUIRE(catalogue.set_pinned(newer.id, false));
+    CHECK(catalogue.remove_checkpoint(newer.id, 1));
+    CHECK_FALSE(catalogue.set_passed(next.id, "it is not complete"));
+}
+
 TEST_CASE("a file is garbage when the last row that names it is gone; manifests come first", "[catalogue]") {
     Catalogue catalogue = open_catalogue();
     const RowId job = add_job(catalogue);
@@ -151,11 +214,11 @@ TEST_CASE("a name that is garbage is not named again", "[catalogue]") {
     bring_to(catalogue, job, State::complete);
     REQUIRE(catalogue.remove_checkpoint(one.id, 1));
     const CheckpointRow row = bring_to(catalogue, job, State::captured);
-    CHECK_FALSE(catalogue.complete(row.id, stored(row, {pack_name(one)}), 1));
+    CHECK_FALSE(try_complete(catalogue, row, stored(row, {pack_name(one)})));
     StoredImage image = stored(row);
     image.manifest = manifest_name(one);
-    CHECK_FALSE(catalogue.complete(row.id, image, 1));
-    CHECK(catalogue.complete(row.id, stored(row), 1));
+    CHECK_FALSE(try_complete(catalogue, row, image));
+    CHECK(try_complete(catalogue, row, stored(row)));
 }
 
 TEST_CASE("what no row ever named can be made garbage, what is a checkpoint's cannot", "[catalogue]") {
@@ -204,6 +267,7 @@ TEST_CASE("compaction changes over in one transaction, or not at all", "[catalog
     const auto compacted = [&](const CheckpointRow& row, const std::string& own) {
         const PackUse made{.path = "job-12/compact-1.pack", .bytes = 600, .used = 600};
         return Catalogue::Compacted{.checkpoint = row.id,
+                                    .task = "batch",
                                     .old_digest = stored(row).digest,
                                     .image = {.manifest = manifest_name(row) + ".new.manifest",
                                               .digest = "new",
@@ -215,22 +279,26 @@ TEST_CASE("compaction changes over in one transaction, or not at all", "[catalog
     std::vector<Catalogue::Compacted> images{compacted(two, pack_name(two)), compacted(three, pack_name(three))};
     SECTION("done") {
         REQUIRE(catalogue.compacted(images, 1));
-        CHECK((*catalogue.image(two.id))->manifest == images[0].image.manifest);
-        CHECK((*catalogue.image(three.id))->digest == "new");
+        CHECK(image_of(catalogue, two.id).manifest == images[0].image.manifest);
+        CHECK(image_of(catalogue, three.id).digest == "new");
         CHECK(garbage_paths(catalogue) == Paths{manifest_name(one), manifest_name(two), manifest_name(three), pack_name(one)});
         CHECK(catalogue.packs(job)->size() == 3);
         CHECK(catalogue.compacted(images, 1).error().code == Errc::busy);  // no longer as they were
+        CHECK(catalogue.bad(two.id, "x", stored(two).digest).error().code == Errc::busy);  // it was the old one that was found so
+        CHECK(row_of(catalogue, two.id).state == State::complete);
+        REQUIRE(catalogue.bad(two.id, "x", "new"));
+        CHECK(row_of(catalogue, two.id).state == State::bad);
         return;
     }
     SECTION("a lease") { REQUIRE(catalogue.lease(three.id, 2)); }
     SECTION("a drain refers to one of them") { begin(catalogue, job); }
-    SECTION("one is bad by now") { REQUIRE(catalogue.bad(three.id, "x")); }
+    SECTION("one is bad by now") { REQUIRE(catalogue.bad(three.id, "x", stored(three).digest)); }
     SECTION("one is gone") {
         bring_to(catalogue, job, State::complete);
         REQUIRE(catalogue.remove_checkpoint(three.id, 1));
     }
     CHECK(catalogue.compacted(images, 1).error().code == Errc::busy);
-    CHECK((*catalogue.image(two.id))->manifest == manifest_name(two));
+    CHECK(image_of(catalogue, two.id).manifest == manifest_name(two));
     CHECK((*catalogue.uses({images[0].image.manifest}))[0] == Use::unknown);
 }
 

@@ -64,10 +64,10 @@ TEST_CASE("changes of a job are kept, and one of a job that is not there is not_
 
     CHECK(catalogue.set_job_run(99, 1, 1).error().code == Errc::not_found);
     CHECK(catalogue.count_restart(99).error().code == Errc::not_found);
-    CHECK(catalogue.begin_checkpoint(99, {.task = "batch"}, false, 1).error().code == Errc::not_found);
+    CHECK(catalogue.begin_checkpoint(99, false, 1).error().code == Errc::not_found);
     CHECK(catalogue.add_event(99, 1, "x").error().code == Errc::not_found);
     CHECK(catalogue.add_restart(99, {}).error().code == Errc::not_found);
-    CHECK(catalogue.complete(99, {.manifest = "m", .digest = "d"}, 1).error().code == Errc::not_found);
+    CHECK(catalogue.complete(99, {{"batch", {.manifest = "m", .digest = "d"}, 1}}, 1).error().code == Errc::not_found);
     CHECK(catalogue.remove_checkpoint(99, 1).error().code == Errc::not_found);
     CHECK(catalogue.lease(99, 1).error().code == Errc::not_found);
     CHECK(catalogue.set_pinned(99, true).error().code == Errc::not_found);
@@ -95,19 +95,21 @@ TEST_CASE("the end of a job is kept with its first time, may be taken back, and 
 TEST_CASE("a checkpoint goes from preparing over captured to complete, with its image and files", "[catalogue]") {
     Catalogue catalogue = open_catalogue();
     const RowId job = add_job(catalogue);
-    const auto begun = catalogue.begin_checkpoint(job, {.task = "batch", .node = "n1"}, true, 100);
+    const auto begun = catalogue.begin_checkpoint(job, true, 100);
     REQUIRE(begun);
     CHECK(begun->number == 1);
     CHECK(begun->state == State::preparing);
     CHECK(begun->urgent);
     CHECK(begun->base == 0);
-    CHECK((*catalogue.image(begun->id))->fast_node.empty());
+    CHECK(catalogue.images(begun->id)->empty());
+    CHECK(begun->images == 0);
     const std::string odd_name("/scratch/\xff\n'out", 14);
     const std::vector<UserFile> files{{odd_name, ~0ull, 1ull << 50, true, false}, {"/home/u/log", 7, 0, false, true}};
-    REQUIRE(catalogue.captured(begun->id, 1ull << 40, 250, files));
-    CHECK((*catalogue.image(begun->id))->fast_node == "n1");
-    CHECK((*catalogue.image(begun->id))->manifest.empty());
-    REQUIRE(catalogue.complete(begun->id, stored(*begun), 160));
+    REQUIRE(catalogue.captured(begun->id, {{"batch", "n1", 1ull << 40, files}}, {}));
+    CHECK(row_of(catalogue, begun->id).bytes == 1ull << 40);
+    CHECK(image_of(catalogue, begun->id).fast_node == "n1");
+    CHECK(image_of(catalogue, begun->id).manifest.empty());
+    REQUIRE(catalogue.complete(begun->id, {{"batch", stored(*begun), 250}}, 160));
 
     const CheckpointRow row = row_of(catalogue, begun->id);
     CHECK(row.state == State::complete);
@@ -117,7 +119,9 @@ TEST_CASE("a checkpoint goes from preparing over captured to complete, with its 
     CHECK(row.bytes == 5000);
     CHECK(row.new_bytes == 1010);
     CHECK(row.frozen_ms == 250);
-    const ImageRow image = **catalogue.image(begun->id);
+    CHECK(row.images == 1);
+    CHECK(row.step.empty());
+    const ImageRow image = image_of(catalogue, begun->id);
     CHECK(image.task == "batch");
     CHECK(image.node == "n1");
     CHECK(image.fast_node == "n1");
@@ -143,9 +147,9 @@ TEST_CASE("only the allowed changes of state happen; the others name both states
         std::vector<State> from;
     };
     const std::vector<Change> changes{
-        {"captured", [](Catalogue& c, const CheckpointRow& row) { return c.captured(row.id, 1, 1, {}); }, {State::preparing}},
+        {"captured", [](Catalogue& c, const CheckpointRow& row) { return capture(c, row); }, {State::preparing}},
         {"complete",
-         [](Catalogue& c, const CheckpointRow& row) { return c.complete(row.id, stored(row), 1); },
+         [](Catalogue& c, const CheckpointRow& row) { return try_complete(c, row, stored(row)); },
          {State::captured}},
         {"failed",
          [](Catalogue& c, const CheckpointRow& row) { return c.failed(row.id, "r"); },
@@ -180,7 +184,7 @@ TEST_CASE("numbers grow and are never used again", "[catalogue]") {
     CHECK(second.number == first.number + 1);
     REQUIRE(catalogue.remove_checkpoint(second.id, 1));
     CHECK(*catalogue.checkpoint(second.id) == std::nullopt);
-    CHECK(*catalogue.image(second.id) == std::nullopt);
+    CHECK(*catalogue.image(second.id, "batch") == std::nullopt);
     const CheckpointRow third = begin(catalogue, job);
     CHECK(third.number == 3);
     CHECK(third.id != second.id);  // nodes know checkpoints by it
@@ -209,14 +213,25 @@ TEST_CASE("where fast tiers have images is kept until it is lost", "[catalogue]"
     const RowId job = add_job(catalogue);
     const CheckpointRow one = bring_to(catalogue, job, State::complete), two = bring_to(catalogue, job, State::captured),
                         three = bring_to(catalogue, job, State::captured);
-    REQUIRE(catalogue.set_fast_node(one.id, "n2"));
+    REQUIRE(catalogue.forget_fast_node("n2"));
+    for (const CheckpointRow& row : {one, two, three}) CHECK(image_of(catalogue, row.id).fast_node == "n1");
     REQUIRE(catalogue.forget_fast_node("n1"));
-    CHECK((*catalogue.image(one.id))->fast_node == "n2");
-    CHECK((*catalogue.image(two.id))->fast_node.empty());
-    CHECK((*catalogue.image(two.id))->node == "n1");
+    CHECK(image_of(catalogue, one.id).fast_node.empty());
+    CHECK(image_of(catalogue, two.id).fast_node.empty());
+    CHECK(image_of(catalogue, two.id).node == "n1");
+    REQUIRE(catalogue.set_fast_node(one.id, "n2"));  // it was not dumped there
+    CHECK(image_of(catalogue, one.id).fast_node.empty());
+    REQUIRE(catalogue.set_fast_node(one.id, "n1"));
     REQUIRE(catalogue.set_fast_node(three.id, "n1"));
+    REQUIRE(catalogue.evicted(one.id, "n2"));
+    CHECK(image_of(catalogue, one.id).fast_node == "n1");
+    REQUIRE(catalogue.evicted(one.id, "n1"));
+    REQUIRE(catalogue.evicted(99, "n1"));
+    CHECK(image_of(catalogue, one.id).fast_node.empty());
+    CHECK(catalogue.set_fast_node(99, "n1").error().code == Errc::not_found);
+    CHECK(image_of(catalogue, three.id).fast_node == "n1");
     REQUIRE(catalogue.failed(three.id, "dropped"));
-    CHECK((*catalogue.image(three.id))->fast_node.empty());
+    CHECK(image_of(catalogue, three.id).fast_node.empty());
     REQUIRE(catalogue.set_urgent(two.id));
     CHECK(row_of(catalogue, two.id).urgent);
 }
@@ -287,8 +302,8 @@ TEST_CASE("threads share a catalogue", "[catalogue]") {
     std::vector<std::uint32_t> numbers[2];
     const auto work = [&](std::vector<std::uint32_t>& mine) {
         for (int i = 0; i < kEach; ++i) {
-            const auto row = catalogue.begin_checkpoint(job, {.task = "batch"}, false, 1);
-            if (row && catalogue.captured(row->id, 1, 1, {}) && catalogue.newest_complete(job)) mine.push_back(row->number);
+            const auto row = catalogue.begin_checkpoint(job, false, 1);
+            if (row && capture(catalogue, *row) && catalogue.newest_complete(job)) mine.push_back(row->number);
         }
     };
     std::thread first(work, std::ref(numbers[0])), second(work, std::ref(numbers[1]));

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // The store's files as names: what is listed, removed and put aside, beside others that work in the same store.
+#include <algorithm>
 #include <cerrno>
 #include <ranges>
 #include <vector>
+
+#include <sys/stat.h>
 
 #include <catch2/catch_template_test_macros.hpp>
 
 #include "image_store/faulty_file_system.h"
 #include "image_store/names.h"
 #include "image_store/store.h"
+#include "image_store/store_id.h"
 #include "tests/unit/image_store_file_systems.h"
 
 using namespace sckpt;
@@ -30,7 +34,8 @@ void put_durably(FileSystem& files, const std::string& path, std::string_view by
 Paths listed(FileSystem& files) {
     const auto list = Store(files).list();
     if (!list) FAIL(list.error().text);
-    return *list | std::views::transform(&Store::Listed::path) | std::ranges::to<Paths>();
+    CHECK(list->unreadable.empty());
+    return list->files | std::views::transform(&Store::Listed::path) | std::ranges::to<Paths>();
 }
 
 Paths names_of(FileSystem& files, const std::string& directory) {
@@ -58,8 +63,78 @@ TEMPLATE_TEST_CASE("list() tells every pack and manifest, and nothing else", "[s
     REQUIRE(f.files.make_directory("job-11-1"));
     CHECK(listed(f.files) == ours);
     const auto list = Store(f.files).list();
-    CHECK(list->front().bytes == 1);
-    CHECK(list->front().modified > 900'000'000);
+    CHECK(list->files.front().bytes == 1);
+    CHECK(list->files.front().modified > 900'000'000);
+}
+
+TEMPLATE_TEST_CASE("a store has one identity, made once", "[store]", BOTH_FILE_SYSTEMS) {
+    TestType f;
+    CHECK(read_store_id(f.files).error().code == Errc::not_found);
+    const auto made = make_store_id(f.files, "a \"cluster\"");
+    REQUIRE(made);
+    const auto found = read_store_id(f.files);
+    REQUIRE(found);
+    CHECK(found->id == made->id);
+    CHECK(found->cluster == "a \"cluster\"");
+    CHECK(make_store_id(f.files, "b").error().code == Errc::exists);
+    CHECK(read_store_id(f.files)->id == made->id);
+    CHECK(listed(f.files).empty());
+    for (const char* text : {"", "{", "[]", "{\"id\": 1, \"cluster\": \"b\"}", "{\"id\": \"../x\", \"cluster\": \"b\"}"}) {
+        REQUIRE(f.files.remove(kStoreIdFile));
+        put_file(f.files, kStoreIdFile, text);
+        CHECK(read_store_id(f.files).error().code == Errc::corrupt);
+    }
+}
+
+TEST_CASE("a store is made once, and never where the known one should be", "[store]") {
+    MemoryFileSystem files;
+    CHECK(make_store(files, "c", "known").error().code == Errc::denied);
+    CHECK_FALSE(read_store_id(files));
+    const auto made = make_store(files, "c", "");
+    REQUIRE(made);
+    CHECK(made->is_new);
+    for (const std::string& known : {std::string(), made->store.id}) {
+        const auto again = make_store(files, "c", known);
+        REQUIRE(again);
+        CHECK_FALSE(again->is_new);
+        CHECK(again->store.id == made->store.id);
+    }
+    CHECK(make_store(files, "d", "").error().code == Errc::exists);
+    CHECK(make_store(files, "c", "known").error().code == Errc::exists);
+}
+
+TEST_CASE("the making of a store's identity leaves the whole of it or nothing", "[store]") {
+    for (std::uint64_t at = 1;; ++at) {
+        MemoryFileSystem memory;
+        FaultyFileSystem files(memory);
+        files.set({.calls = kChanges & ~kRemove, .at = at, .error = EIO});
+        const auto made = make_store_id(files, "c");
+        CHECK(made.has_value() == read_store_id(memory).has_value());
+        CHECK((made || read_store_id(memory).error().code == Errc::not_found));
+        if (made) break;
+    }
+}
+
+TEST_CASE("list() goes on past what it cannot read, and past what is no file", "[store]") {
+    RealFiles real;
+    put_all(real.files, kImage);
+    std::filesystem::create_symlink("ckpt-1-batch-aa.pack", real.directory / "job-1-2/ckpt-3-batch-cc.pack");
+    REQUIRE(::mkfifo((real.directory / "job-1-2/ckpt-3-batch-cc.manifest").c_str(), 0600) == 0);
+    CHECK(listed(real.files) == kImage);
+
+    MemoryFileSystem memory;
+    put_all(memory, kImage);
+    put_durably(memory, "job-2-2/ckpt-1-batch-cc.pack");
+    FaultyFileSystem files(memory);
+    files.set({.calls = kList, .at = 2, .error = EIO});  // the first job's directory
+    const auto list = Store(files).list();
+    REQUIRE(list);
+    REQUIRE(list->files.size() == 1);
+    CHECK(list->files.front().path == "job-2-2/ckpt-1-batch-cc.pack");
+    REQUIRE(list->unreadable.size() == 1);
+    CHECK(list->unreadable.front().path == "job-1-2");
+    files.set({.calls = kList, .at = 1, .error = EIO});  // the store's
+    CHECK_FALSE(Store(files).list());
 }
 
 TEMPLATE_TEST_CASE("remove() takes files and directories that became empty, and nothing else", "[store]", BOTH_FILE_SYSTEMS) {
@@ -126,13 +201,41 @@ TEST_CASE("a remove() that was cut short is finished by the next, and never leav
             FaultyFileSystem files(memory);
             files.set({kAllCalls, step, EIO, true});
             const auto removed = Store(files).remove({kImage[0], kOther[0], kImage[1], kOther[1]});
-            CHECK(removed.has_value() == !files.crashed());
+            REQUIRE(removed);
+            CHECK(removed->empty() == !files.crashed());
             memory.power_failure(survival, step);
             for (const Paths& image : {kImage, kOther})
                 if (is_there(memory, image[0])) CHECK(is_there(memory, image[1]));
             REQUIRE(Store(memory).remove({kImage[0], kOther[0], kImage[1], kOther[1]}));
             CHECK(listed(memory).empty());
             if (!files.crashed()) break;
+        }
+    }
+}
+
+TEST_CASE("what cannot be removed is told, and holds up nothing else", "[store]") {
+    const Paths all{kImage[0], kOther[0], "job-2-2/ckpt-1-batch-cc.manifest", kImage[1], kOther[1], "job-2-2/ckpt-1-batch-cc.pack"};
+    for (const unsigned kind : {kRemove, kSync}) {
+        for (std::uint64_t at = 1;; ++at) {
+            INFO("call " << at);
+            MemoryFileSystem memory;
+            put_all(memory, all);
+            FaultyFileSystem files(memory);
+            files.set({.calls = kind, .at = at, .error = EPERM});
+            const auto unremoved = Store(files).remove(all);
+            REQUIRE(unremoved);
+            if (files.count() < at) {
+                CHECK(unremoved->empty());
+                break;
+            }
+            REQUIRE_FALSE(unremoved->empty());
+            memory.power_failure(Survival::none);
+            for (const std::string& path : all)
+                if (is_there(memory, path)) CHECK(std::ranges::contains(*unremoved, path, &Store::Unremoved::path));
+            CHECK(unremoved->size() <= 2);
+            CHECK_FALSE(unremoved->front().why.empty());
+            REQUIRE(Store(memory).remove(all)->empty());  // when it can be: with what was told, and its directory
+            CHECK(names_of(memory, "").empty());
         }
     }
 }

@@ -40,6 +40,11 @@ inline SealKeys test_keys() {
     return std::move(*keys);
 }
 
+// As who has the key and nothing to compare the head with.
+inline SealFn sealed_with(const SealKeys& keys) {
+    return [keys](std::string_view head, const Digest& rest) { return Result<Seal>(keys.seal({digest_of(head), rest})); };
+}
+
 // A store in memory with what a session of sckptd and the catalogue would do around it.
 struct StoreBed {
     MemoryFileSystem files;
@@ -54,7 +59,7 @@ struct StoreBed {
         put.directory = "job-4711-8";
         put.name = "ckpt-3-batch";
         put.base = base;
-        put.seal = [this](const Digest& body) { return Result<Seal>(keys.seal(body)); };
+        put.seal = sealed_with(keys);
         return put;
     }
     StoredImage put(const Files& image, const PutRequest& request, int threads = 2) const {
@@ -74,7 +79,7 @@ struct StoreBed {
         CHECK(hashes->digest == stored.digest);
         auto manifest = Manifest::open(std::move(*file));
         if (!manifest) FAIL(manifest.error().text);
-        CHECK(keys.verify(hashes->body, manifest->seal));
+        CHECK(keys.verify(hashes->parts, manifest->seal));
         return std::move(*manifest);
     }
     Files get(const Manifest& manifest, int threads = 2) const {

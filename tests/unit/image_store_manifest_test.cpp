@@ -16,7 +16,7 @@ namespace {
 Manifest some_head() {
     Manifest head;
     head.identity = {"cluster", "user1", "account", "n1",          "batch", 4711, 1001, 1'700'000'000, 2, 8,
-                     15,        3,       1,         1'700'000'100, 900,     3,    250};
+                     15,        3,       2,         1'700'000'100, 900,     3,    250,           "batch", {{"0.3", 256}, {"1.0", 9}}};
     head.needs = {"criu", "4.2.1", "x86_64", "6.18", {"avx2", "fma"}};
     head.user_files = {{"/home/user1/\xff\xfe odd \"name\"\n", 77, 1234, true, false}, {"/home/user1/out", 78, 0, false, true}};
     head.files = {{"empty", 0, 0, 0}, {"pages-1.img", 100'000, 0, 2}, {"sub/file", 5000, 0, 1}};
@@ -40,8 +40,7 @@ std::string written(const std::vector<Chunk>& chunks, Manifest head, std::uint64
     REQUIRE(writer.pack_number("job-1-1/a.pack", pack_bytes) == 0);
     REQUIRE(writer.pack_number("job-1-1/b.pack", 500'000) == 1);
     for (const Chunk& chunk : chunks) REQUIRE(writer.add(chunk));
-    const SealKeys keys = test_keys();
-    const auto digest = writer.finish(std::move(head), [&](const Digest& body) { return Result<Seal>(keys.seal(body)); });
+    const auto digest = writer.finish(std::move(head), sealed_with(test_keys()));
     REQUIRE(digest);
     return contents(files, "m");
 }
@@ -116,6 +115,26 @@ TEST_CASE("a chunk that is referred to twice is used once") {
     CHECK(manifest->packs[0].used == 40'000);
 }
 
+TEST_CASE("a manifest says who leads its checkpoint and, if it does itself, which tasks had ended") {
+    const ImageIdentity identity = parse_head(Json::parse(head_text(some_head().identity, {}, {})).dump())->identity;
+    CHECK(identity.images == 2);
+    CHECK(identity.leader == "batch");
+    REQUIRE(identity.ended.size() == 2);
+    CHECK(identity.ended[0].task == "0.3");
+    CHECK(identity.ended[0].wait_status == 256);
+    CHECK(identity.ended[1].wait_status == 9);
+}
+
+TEST_CASE("a manifest of before checkpoints had several images leads its own") {
+    Json json = Json::parse(head_text(some_head().identity, {}, {}));
+    json["identity"].erase("leader");
+    json["identity"].erase("ended");
+    const auto head = parse_head(json.dump());
+    REQUIRE(head);
+    CHECK(head->identity.leader == "batch");
+    CHECK(head->identity.ended.empty());
+}
+
 TEST_CASE("a manifest's digests, and its seal, are those of its bytes") {
     MemoryFileSystem files;
     put_file(files, "m", written(kChunks, some_head()));
@@ -124,14 +143,17 @@ TEST_CASE("a manifest's digests, and its seal, are those of its bytes") {
     const auto hashes = Manifest::hash(**file);
     REQUIRE(hashes);
     const std::string bytes = contents(files, "m");
-    Blake3 all, body;
-    all.update(bytes.data(), bytes.size());
-    body.update(bytes.data(), bytes.size() - wire::kManifestSeal);
-    CHECK(hashes->digest == all.hex());
-    CHECK(hashes->body == body.digest());
+    CHECK(hashes->digest == to_hex(digest_of(bytes)));
     const auto manifest = Manifest::open(std::move(*file));
     REQUIRE(manifest);
-    CHECK(test_keys().verify(hashes->body, manifest->seal));
+    const std::string head = head_text(*manifest);
+    const std::size_t at = bytes.find(head);
+    REQUIRE(at == wire::kManifestHeader + 3 * wire::kRecordBytes);
+    const std::size_t seal = bytes.size() - wire::kManifestSeal;
+    CHECK(hashes->parts.head == digest_of(head));
+    CHECK(hashes->parts.rest == digest_of(bytes.substr(0, at) + bytes.substr(at + head.size(), seal - at - head.size())));
+    CHECK(test_keys().verify(hashes->parts, manifest->seal));
+    CHECK(hashes->seal.value == manifest->seal.value);
 }
 
 TEST_CASE("a change of any byte of a manifest breaks its seal") {
@@ -144,25 +166,42 @@ TEST_CASE("a change of any byte of a manifest breaks its seal") {
         auto file = files.open("m");
         REQUIRE(file);
         const auto hashes = Manifest::hash(**file);
-        REQUIRE(hashes);
-        const auto manifest = Manifest::open(std::move(*file));  // whatever it says of this: it ends
-        CHECK_FALSE((manifest && keys.verify(hashes->body, manifest->seal)));
+        if (hashes) CHECK_FALSE(keys.verify(hashes->parts, hashes->seal));
+        else CHECK(hashes.error().code == Errc::corrupt);
+        (void)Manifest::open(std::move(*file));  // whatever it says of this: it ends
         REQUIRE(files.damage("m", at));
     }
 }
 
-TEST_CASE("a manifest that is cut off, or longer, is refused") {
+TEST_CASE("a manifest that is cut off, or longer, is refused, and has a digest all the same") {
     const std::string good = written(kChunks, some_head());
+    MemoryFileSystem files;
+    for (const std::string& bytes : {good.substr(0, good.size() - 100), good.substr(0, 5), good + "x", std::string()}) {
+        put_file(files, "m", bytes);
+        const auto hashes = Manifest::hash(**files.open("m"));
+        REQUIRE(hashes);
+        CHECK(hashes->digest == to_hex(digest_of(bytes)));
+        CHECK(test_keys().verify(hashes->parts, hashes->seal).error().code == Errc::corrupt);
+        REQUIRE(files.remove("m"));
+    }
     for (std::size_t size = 0; size < good.size(); size += 13) refused(good.substr(0, size));
     refused(good + "x");
     refused("x" + good);
 }
 
-TEST_CASE("a manifest of the future says so") {
-    std::string bytes = written(kChunks, some_head());
-    bytes[8] = 3;
-    refused(bytes, Errc::unsupported);
-    head_refused([](Json& head) { head["format"] = 3; }, Errc::unsupported);
+TEST_CASE("a manifest of another version says so, and nothing vouches for that") {
+    for (const unsigned format : {2u, 4u}) {
+        std::string bytes = written(kChunks, some_head());
+        bytes[8] = static_cast<char>(format);
+        refused(bytes, Errc::unsupported);
+        head_refused([&](Json& head) { head["format"] = format; }, Errc::unsupported);
+        MemoryFileSystem files;
+        put_file(files, "m", bytes);
+        const auto hashes = Manifest::hash(**files.open("m"));
+        REQUIRE_FALSE(hashes);
+        CHECK(hashes.error().code == Errc::corrupt);
+        CHECK(hashes.error().text.contains(std::format("format {}", format)));
+    }
 }
 
 TEST_CASE("a table that cannot be is refused") {
@@ -202,6 +241,10 @@ TEST_CASE("a head that cannot be is refused") {
     head_refused([](Json& head) { head["identity"]["job_id"] = 1ull << 32; });
     head_refused([](Json& head) { head["identity"]["created"] = ~0ull; });
     head_refused([](Json& head) { head["identity"]["user"] = 5; });
+    head_refused([](Json& head) { head["identity"]["leader"] = 5; });
+    head_refused([](Json& head) { head["identity"].erase("ended"); });
+    head_refused([](Json& head) { head["identity"]["ended"][0].erase("wait_status"); });
+    head_refused([](Json& head) { head["identity"]["ended"][0]["wait_status"] = 1ull << 31; });
     head_refused([](Json& head) { head["needs"]["cpu_flags"] = {1}; });
     head_refused([](Json& head) { head["user_files"][0].erase("append"); });
     head_refused([](Json& head) { head["files"] = 1; });

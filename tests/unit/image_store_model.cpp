@@ -23,7 +23,7 @@ const SealKeys& keys() {
     return made;
 }
 
-Result<Seal> seal(const Digest& body) { return keys().seal(body); }
+Result<Seal> seal(std::string_view head, const Digest& rest) { return keys().seal({digest_of(head), rest}); }
 
 // Making a catalogue takes several milliseconds; one that is done with is emptied and used again.
 std::vector<Catalogue>& used_catalogues() {
@@ -87,7 +87,7 @@ Result<OpenedManifest> open_manifest(FileSystem& files, const std::string& path,
     SCKPT_ASSIGN(std::unique_ptr<File> file, files.open(path));
     SCKPT_ASSIGN(const Manifest::Hashes hashes, Manifest::hash(*file));
     if (!digest.empty() && hashes.digest != digest) return fail(Errc::corrupt, path + " is another one");
-    SCKPT_TRY(keys().verify(hashes.body, hashes.seal));
+    SCKPT_TRY(keys().verify(hashes.parts, hashes.seal));
     SCKPT_ASSIGN(const std::uint64_t bytes, file->size());
     SCKPT_ASSIGN(Manifest manifest, Manifest::open(std::move(file)));
     StoredImage stored{path, hashes.digest, manifest.plain_bytes, bytes, manifest.packs};
@@ -95,7 +95,7 @@ Result<OpenedManifest> open_manifest(FileSystem& files, const std::string& path,
 }
 
 Result<OpenedManifest> open_manifest(FileSystem& files, const Catalogue& catalogue, RowId checkpoint) {
-    SCKPT_ASSIGN(const std::optional<ImageRow> row, catalogue.image(checkpoint));
+    SCKPT_ASSIGN(const std::optional<ImageRow> row, catalogue.image(checkpoint, "batch"));
     REQUIRE(row);
     return open_manifest(files, row->manifest, row->digest);
 }
@@ -109,9 +109,10 @@ std::vector<CheckpointRow> rows_in(const Catalogue& catalogue, CheckpointState s
 using Sizes = std::map<std::string, std::uint64_t>;
 
 Result<Sizes> list(FileSystem& files) {
-    SCKPT_ASSIGN(const auto listed, Store(files).list());
+    SCKPT_ASSIGN(const Store::Listing listing, Store(files).list());
+    if (!listing.unreadable.empty()) return fail(Errc::io, listing.unreadable.front().why);  // tried again
     Sizes sizes;
-    for (const Store::Listed& file : listed) sizes[file.path] = file.bytes;
+    for (const Store::Listed& file : listing.files) sizes[file.path] = file.bytes;
     return sizes;
 }
 
@@ -167,9 +168,9 @@ Result<CheckpointRow> StoreModel::row(std::uint32_t number) const {
 
 Result<CheckpointRow> StoreModel::capture() {
     SCKPT_ASSIGN(const CheckpointRow begun, change([&] {
-        return catalogue_.begin_checkpoint(job, {.task = "batch", .node = "n1"}, false, kNow);
+        return catalogue_.begin_checkpoint(job, false, kNow);
     }));
-    SCKPT_TRY(change([&] { return catalogue_.captured(begun.id, 1, 1, {}); }));
+    SCKPT_TRY(change([&] { return catalogue_.captured(begun.id, {{"batch", "n1", 1, {}}}, {}); }));
     return begun;
 }
 
@@ -181,14 +182,14 @@ Result<> StoreModel::drain(RowId checkpoint, FileSystem& by) {
     }
     PutRequest request;
     request.identity = {.cluster = "c", .user = "carol", .account = "a", .node = "n1", .task = "batch", .job_id = 4711,
-                        .uid = 1000, .submit_time = kNow, .job_row = job, .checkpoint_row = row.id, .checkpoint = row.number, .created = kNow};
+                        .uid = 1000, .submit_time = kNow, .job_row = job, .checkpoint_row = row.id, .checkpoint = row.number, .created = kNow, .leader = "batch", .ended = {}};
     request.directory = std::format("job-4711-{}", job);
     request.name = std::format("ckpt-{}-batch", row.number);
     request.pages["pages-1.img"] = {{0, 145'000, 0x10000}};
     request.base = base ? &base->manifest : nullptr;
     request.seal = seal;
     SCKPT_ASSIGN(const StoredImage stored, Store(by).put(image(row.number), request, {}));
-    SCKPT_TRY(change([&] { return catalogue_.complete(row.id, stored, kNow); }));
+    SCKPT_TRY(change([&] { return catalogue_.complete(row.id, {{"batch", stored, 1}}, kNow); }));
     promised.insert(row.number);
     return {};
 }
@@ -221,8 +222,10 @@ Result<> StoreModel::collect(FileSystem& by) {
         if (garbage.empty()) return {};
         std::vector<std::string> paths;
         for (const Catalogue::Garbage& file : garbage) paths.push_back(file.path);
-        SCKPT_TRY(Store(by).remove(paths));
+        SCKPT_ASSIGN(const auto unremoved, Store(by).remove(paths));
+        for (const Store::Unremoved& file : unremoved) std::erase(paths, file.path);
         SCKPT_TRY(change([&] { return catalogue_.garbage_removed(paths); }));
+        if (!unremoved.empty()) return fail(Errc::io, unremoved.front().why);
     }
 }
 
@@ -237,7 +240,7 @@ Result<> StoreModel::compact(FileSystem& by) {
         if (row.state == failed) continue;
         if (row.state != complete) return {};
         SCKPT_ASSIGN(OpenedManifest one, open_manifest(by, catalogue_, row.id));
-        changed.push_back({row.id, one.stored.digest, {}});
+        changed.push_back({row.id, "batch", one.stored.digest, {}});
         opened.push_back(std::move(one));
     }
     std::vector<const Manifest*> images;
@@ -276,14 +279,15 @@ Result<> StoreModel::sweep(FileSystem& by) {
 
 Result<> StoreModel::put_bad_aside(FileSystem& by) {
     std::vector<std::string> paths;
-    for (const CheckpointRow& row : rows_in(catalogue_, bad)) paths.push_back((**catalogue_.image(row.id)).manifest);
+    for (const CheckpointRow& row : rows_in(catalogue_, bad)) paths.push_back((**catalogue_.image(row.id, "batch")).manifest);
     return Store(by).quarantine(paths);
 }
 
 Result<> StoreModel::import_images(Catalogue& into, FileSystem& from) {
     SCKPT_ASSIGN(const Sizes sizes, list(from));
     SCKPT_ASSIGN(const auto images, whole_images(from, sizes));
-    for (const OpenedManifest& image : images) SCKPT_TRY(into.import(image.manifest, image.stored));
+    for (const OpenedManifest& image : images)
+        SCKPT_TRY(into.import({{image.manifest.identity, image.manifest.user_files, image.stored}}));
     return {};
 }
 

@@ -40,6 +40,12 @@ TEST_CASE("a refusal shows the name without its control characters", "[names]") 
     CHECK(refused.error().text.contains("a?[2Jb"));
 }
 
+TEST_CASE("a task's name tells its step", "[names]") {
+    CHECK(step_of("0.3") == "0");
+    CHECK(step_of("s4.17") == "s4");
+    CHECK(step_of("batch").empty());
+}
+
 TEST_CASE("a path has a directory and a base", "[names]") {
     CHECK(directory_of("a/b/c") == "a/b");
     CHECK(base_of("a/b/c") == "c");

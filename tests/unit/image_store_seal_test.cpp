@@ -19,11 +19,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-Digest digest_of(std::string_view bytes) {
-    Blake3 hash;
-    hash.update(bytes.data(), bytes.size());
-    return hash.digest();
-}
+ManifestParts parts_of(const std::string& text) { return {digest_of(text + "'s head"), digest_of(text)}; }
 
 SealKeys keys_of(const std::string& text) {
     auto keys = SealKeys::parse(text);
@@ -52,13 +48,15 @@ TEST_CASE("a digest is 64 lower-case digits", "[seal]") {
     CHECK(digest_from_hex(bad).error().code == Errc::invalid);
 }
 
-TEST_CASE("a seal fits its body and its key alone", "[seal]") {
+TEST_CASE("a seal fits its head, its rest and its key alone", "[seal]") {
     const SealKeys keys = keys_of("# a comment\n\n" + kOne + "\r\n  " + kTwo + "\n");
-    const Digest body = digest_of("body");
+    const ManifestParts body = parts_of("body");
     const Seal seal = keys.seal(body);
     CHECK(seal.key_id == "01234567");
     CHECK(keys.verify(body, seal));
-    CHECK(keys.verify(digest_of("other"), seal).error().code == Errc::corrupt);
+    CHECK(keys.verify({digest_of("other"), body.rest}, seal).error().code == Errc::corrupt);
+    CHECK(keys.verify({body.head, digest_of("other")}, seal).error().code == Errc::corrupt);
+    CHECK(keys.verify({body.rest, body.head}, seal).error().code == Errc::corrupt);
     Seal changed = seal;
     changed.value[31] ^= 1;
     CHECK(keys.verify(body, changed).error().code == Errc::corrupt);
@@ -72,7 +70,7 @@ TEST_CASE("a seal fits its body and its key alone", "[seal]") {
 }
 
 TEST_CASE("after a rotation the new key seals, and the old one verifies as long as it is there", "[seal]") {
-    const Digest body = digest_of("body");
+    const ManifestParts body = parts_of("body");
     const Seal old = keys_of(kOne).seal(body);
     const SealKeys rotated = keys_of(kTwo + "\n" + kOne);
     CHECK(rotated.seal(body).key_id == "89abcdef");
@@ -112,7 +110,7 @@ TEST_CASE("a key file is made once, private, and rotated", "[seal]") {
     CHECK(fs::status(path).permissions() == (fs::perms::owner_read | fs::perms::owner_write));
     const auto keys = SealKeys::load(path);
     if (!keys) FAIL(keys.error().text);
-    const Digest body = digest_of("body");
+    const ManifestParts body = parts_of("body");
     const Seal seal = keys->seal(body);
     CHECK(seal.key_id == *made);
 

@@ -208,7 +208,7 @@ TEST_CASE("a put that fails leaves nothing") {
     PutRequest request = bed.request();
     MemoryFileSystem source;
     make_image(source, image);
-    request.seal = [](const Digest&) -> Result<Seal> { return fail(Errc::unavailable, "nobody seals"); };
+    request.seal = [](std::string_view, const Digest&) -> Result<Seal> { return fail(Errc::unavailable, "nobody seals"); };
     const auto unsealed = bed.store.put(source, request, {.threads = 2});
     REQUIRE_FALSE(unsealed);
     CHECK(unsealed.error().code == Errc::unavailable);
@@ -318,7 +318,7 @@ TEST_CASE("what is still used of packs goes into a new one, and every image stay
     const Manifest three = bed.open(bed.put(image, &two));
     const Files image_three = image;
 
-    const auto seal = [&](const Digest& body) { return Result<Seal>(bed.keys.seal(body)); };
+    const auto seal = sealed_with(bed.keys);
     const auto compacted = bed.store.compact({&two, &three}, {first.packs[0].path}, seal, {});
     if (!compacted) FAIL(compacted.error().text);
     REQUIRE(compacted->size() == 2);
@@ -341,7 +341,7 @@ TEST_CASE("a compaction moves nothing that does not verify, and leaves nothing t
     const Manifest manifest = bed.open(stored);
     REQUIRE(bed.files.damage(stored.packs[0].path, 200));
     const auto before = files_below(bed.files);
-    const auto seal = [&](const Digest& body) { return Result<Seal>(bed.keys.seal(body)); };
+    const auto seal = sealed_with(bed.keys);
     const auto compacted = bed.store.compact({&manifest}, {stored.packs[0].path}, seal, {});
     REQUIRE_FALSE(compacted);
     CHECK(compacted.error().code == Errc::corrupt);

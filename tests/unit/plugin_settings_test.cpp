@@ -20,14 +20,15 @@ Settings settings_of(std::vector<std::string> words) {
 TEST_CASE("plugstack.conf arguments replace the compiled-in paths") {
     CHECK(settings_of({}).problem.empty());
     CHECK(settings_of({}).supervisor.ends_with("/sckpt-run"));
-    const Settings settings = settings_of({"socket=/run/x.sock", "supervisor=/opt/sckpt-run"});
+    const Settings settings = settings_of({"socket=/run/x.sock", "supervisor=/opt/sckpt-run", "stub=/opt/sckpt-srun"});
     CHECK(settings.problem.empty());
     CHECK(settings.socket == "/run/x.sock");
     CHECK(settings.supervisor == "/opt/sckpt-run");
+    CHECK(settings.stub == "/opt/sckpt-srun");
 }
 
 TEST_CASE("a bad plugstack.conf argument is named") {
-    for (const char* bad : {"sokcet=/run/x", "socket", "socket=", "supervisor=bin/sckpt-run"}) {
+    for (const char* bad : {"sokcet=/run/x", "socket", "socket=", "supervisor=bin/sckpt-run", "stub=sckpt-srun"}) {
         const Settings settings = settings_of({"socket=/run/ok", bad});
         CHECK(settings.problem.find(bad) != std::string::npos);
     }
@@ -70,4 +71,16 @@ TEST_CASE("the user hears of a job that cannot be requeued") {
     CHECK(judge_submission({"a", "no-requeue", true, true}).at(0).find("--no-requeue") == 0);
     CHECK(judge_submission({"a", "unset", true, false}).at(0).find("JobRequeue=0") != std::string::npos);
     CHECK(judge_submission({"a", "requeue", true, false}).empty());
+}
+
+TEST_CASE("a step knows its job, its key and the checkpoint that it goes on from") {
+    const auto origin = parse_step_origin("17:4:12");
+    REQUIRE(origin);
+    CHECK(origin->job_id == 17);
+    CHECK(origin->key == 4);
+    CHECK(origin->resume_from == 12);
+    for (const char* bad : {"", "17", "17:4", "17:4:", "17:4:12:", "x:4:12", "17: 4:12", "17:-4:12"}) {
+        INFO(bad);
+        CHECK_FALSE(parse_step_origin(bad));
+    }
 }

@@ -6,7 +6,7 @@
 set -eu
 plugin=spank_sckpt.so
 
-want='plugin_name plugin_type plugin_version slurm_spank_init slurm_spank_init_post_opt slurm_spank_task_init spank_plugin_version '
+want='plugin_name plugin_type plugin_version slurm_spank_init slurm_spank_init_post_opt slurm_spank_local_user_init slurm_spank_task_init spank_plugin_version '
 have=$(nm -D --defined-only "$plugin" | awk '$2 != "A" { print $3 }' | LC_ALL=C sort | tr '\n' ' ')
 [ "$have" = "$want" ] || { echo "exported: $have"; echo "expected: $want"; exit 1; }
 

@@ -31,21 +31,24 @@ TEST_CASE("a message with such names arrives", "[rpc][text]") {
     rpc::DumpDone& done = *message.mutable_dump_done();
     done.set_checkpoint_id(7);
     done.set_error("the socket of \xff\xfe");
-    done.add_files()->set_path("/home/user1/\xe9t\xe9");
-    done.add_files()->set_path("/home/user1/\xc3\xa9t\xc3\xa9");
-    done.mutable_files(1)->set_size(12);
-    message.mutable_dump_done()->mutable_files(0)->set_append(true);
+    rpc::DumpedImage& image = *done.add_images();
+    image.add_files()->set_path("/home/user1/\xe9t\xe9");
+    image.add_files()->set_path("/home/user1/\xc3\xa9t\xc3\xa9");
+    image.mutable_files(1)->set_size(12);
+    image.mutable_files(0)->set_append(true);
 
     rpc::make_utf8(message);
     rpc::NodeMessage received;
     REQUIRE(received.ParseFromString(message.SerializeAsString()));
     CHECK(received.dump_done().checkpoint_id() == 7);
     CHECK(received.dump_done().error() == "the socket of \\xff\\xfe");
-    REQUIRE(received.dump_done().files_size() == 2);
-    CHECK(received.dump_done().files(0).path() == "/home/user1/\\xe9t\\xe9");
-    CHECK(received.dump_done().files(0).append());
-    CHECK(received.dump_done().files(1).path() == "/home/user1/\xc3\xa9t\xc3\xa9");
-    CHECK(received.dump_done().files(1).size() == 12);
+    REQUIRE(received.dump_done().images_size() == 1);
+    const auto& files = received.dump_done().images(0).files();
+    REQUIRE(files.size() == 2);
+    CHECK(files[0].path() == "/home/user1/\\xe9t\\xe9");
+    CHECK(files[0].append());
+    CHECK(files[1].path() == "/home/user1/\xc3\xa9t\xc3\xa9");
+    CHECK(files[1].size() == 12);
 }
 
 TEST_CASE("lists of texts, and bytes", "[rpc][text]") {

@@ -22,8 +22,13 @@ namespace sckpt::test {
 class FakeStore final : public StoreAccess {
    public:
     std::map<std::string, std::uint64_t> files;
+    std::map<std::string, std::int64_t> modified;  // where it matters
     std::map<std::string, rpc::FoundImage> heads;  // of every manifest that was ever written
     std::map<std::string, std::string> faults;     // by manifest
+    std::string bad_node;                          // reads nothing right
+    std::vector<std::string> nodes = {"n1", "n2"};
+    std::map<std::string, int> unreadable;         // manifests, and by how many more orders
+    std::set<std::string> stuck;                   // cannot be removed
     std::vector<std::string> quarantined, removed;
     std::function<void(const rpc::StoreOrder&)> before;  // another's doing, while the node is at work
     int orders = 0;
@@ -32,22 +37,24 @@ class FakeStore final : public StoreAccess {
 
     bool any_node() const override { return true; }
     Result<rpc::StoreReply> run(rpc::StoreOrder order, std::chrono::seconds, const Cancelled&) override {
-        ++orders;
-        const bool fails = orders == fail_at;
-        if (fails && !done_first) return fail(Errc::io, "the node failed");
+        const int mine = ++orders;
+        if (mine == fail_at && !done_first) return fail(Errc::io, "the node failed");
         if (before) before(order);
         rpc::StoreReply reply;
-        if (order.has_remove()) remove(order.remove());
+        const auto other = std::ranges::find_if(nodes, [&](const std::string& name) { return name != order.avoid(); });
+        reply.set_node(other != nodes.end() ? *other : nodes.front());
+        if (order.has_remove()) remove(order.remove(), reply);
         if (order.has_scan()) scan(order.scan(), reply);
         if (order.has_check()) check(order.check(), reply);
         if (order.has_compact()) compact(order.compact(), reply);
         if (order.has_quarantine()) quarantine(order.quarantine());
-        if (fails) return fail(Errc::io, "the node failed when it was done");
+        if (mine == fail_at) return fail(Errc::io, "the node failed when it was done");
         return reply;
     }
 
-    // As a drain leaves it.
-    void put(const Catalogue& catalogue, const CheckpointRow& row, const StoredImage& image) {
+    // As a drain leaves it: one of so many images of the checkpoint, which the batch script's leads.
+    void put(const Catalogue& catalogue, const CheckpointRow& row, const StoredImage& image, const std::string& task = "batch",
+             std::uint32_t images = 1) {
         const auto job = catalogue.job(row.job);
         REQUIRE((job && *job));
         Manifest manifest;
@@ -55,16 +62,19 @@ class FakeStore final : public StoreAccess {
                              .user = (*job)->user,
                              .account = (*job)->account,
                              .node = "n1",
-                             .task = "batch",
+                             .task = task,
                              .job_id = (*job)->job_id,
                              .uid = (*job)->uid,
                              .submit_time = (*job)->submit_time,
                              .job_row = row.job,
                              .checkpoint_row = row.id,
                              .checkpoint = row.number,
+                             .images = images,
                              .created = row.created,
                              .interval_seconds = 60,
-                             .max_restarts = 3};
+                             .max_restarts = 3,
+                             .leader = "batch",
+                             .ended = {}};
         manifest.needs = {.backend = "criu", .backend_version = "4", .architecture = "x86_64", .kernel = "6"};
         manifest.files = {{.name = "a", .size = image.plain_bytes, .first_chunk = 0, .chunks = 1}};
         manifest.packs = image.packs;
@@ -84,6 +94,7 @@ class FakeStore final : public StoreAccess {
         found.set_job_id(job_id);
         found.set_checkpoint_id(static_cast<std::uint64_t>(checkpoint));
         found.set_head(head);
+        found.set_task(parse_head(head)->identity.task);
         rpc::StoredImage& out = *found.mutable_image();
         out.set_manifest(image.manifest);
         out.set_digest(image.digest);
@@ -98,33 +109,56 @@ class FakeStore final : public StoreAccess {
             files[pack.path] = pack.bytes;
         }
     }
-    void remove(const rpc::RemoveFiles& request) {
+    void remove(const rpc::RemoveFiles& request, rpc::StoreReply& reply) {
         for (const std::string& path : request.paths()) {
+            if (stuck.contains(path)) {
+                rpc::UnremovedFile& unremoved = *reply.add_unremoved();
+                unremoved.set_path(path);
+                unremoved.set_why("not permitted");
+                continue;
+            }
             files.erase(path);
             removed.push_back(path);
         }
     }
-    void scan(const rpc::Scan& request, rpc::StoreReply& reply) const {
+    bool is_unreadable(const std::string& path) {
+        const auto found = unreadable.find(path);
+        return found != unreadable.end() && found->second > 0 && found->second-- > 0;
+    }
+    void scan(const rpc::Scan& request, rpc::StoreReply& reply) {
         reply.set_store_total(1000);
         reply.set_store_free(400);
         for (const auto& [path, bytes] : files) {
             rpc::StoreFile& file = *reply.add_files();
             file.set_path(path);
             file.set_bytes(bytes);
+            if (const auto time = modified.find(path); time != modified.end()) file.set_modified(time->second);
             if (!request.images() || !path.ends_with(kManifestSuffix)) continue;
+            if (is_unreadable(path)) {
+                rpc::Unreadable& out = *reply.add_unreadable();
+                out.set_path(path);
+                out.set_why("input/output error");
+                continue;
+            }
             if (const auto head = heads.find(path); head != heads.end()) *reply.add_images() = head->second;
             else reply.add_unusable(path + ": it is torn");
         }
     }
-    void check(const rpc::Check& request, rpc::StoreReply& reply) const {
+    void check(const rpc::Check& request, rpc::StoreReply& reply) {
         for (const rpc::ManifestRef& manifest : request.manifests()) {
             rpc::CheckedImage& checked = *reply.add_checked();
             checked.set_checkpoint_id(manifest.checkpoint_id());
+            checked.set_task(manifest.task());
             checked.set_bytes(100);
+            if (is_unreadable(manifest.path())) {
+                checked.set_unreadable("input/output error");
+                continue;
+            }
             if (!files.contains(manifest.path())) {
                 checked.add_faults(manifest.path() + ": no such file");
                 continue;
             }
+            if (reply.node() == bad_node) checked.add_faults("it is read wrongly here");
             if (const auto fault = faults.find(manifest.path()); fault != faults.end()) checked.add_faults(fault->second);
             for (const rpc::Pack& pack : heads.at(manifest.path()).image().packs())
                 if (!files.contains(pack.path())) checked.add_faults(pack.path() + ": no such file");
@@ -184,6 +218,20 @@ struct Kept {
         const StoredImage image = stored(row, of_base);
         complete(catalogue, row, image);
         store.put(catalogue, row, image);
+        return row;
+    }
+    // The same of several tasks; the packs are the base's of the same task, and one of its own.
+    CheckpointRow make_tasks(RowId job, const std::vector<std::string>& tasks, const CheckpointRow* base = nullptr) {
+        const CheckpointRow row = begin(catalogue, job);
+        std::vector<CapturedImage> dumped;
+        std::vector<StoredTask> images;
+        for (const std::string& task : tasks) {
+            dumped.push_back({task, "n1", 10, {}});
+            images.push_back({task, stored_as(row, task, base != nullptr ? std::vector{pack_name(*base, task)} : std::vector<std::string>()), 1});
+            store.put(catalogue, row, images.back().image, task, static_cast<std::uint32_t>(tasks.size()));
+        }
+        REQUIRE(catalogue.captured(row.id, dumped, {}));
+        REQUIRE(catalogue.complete(row.id, images, 101));
         return row;
     }
     std::vector<std::string> named() const {

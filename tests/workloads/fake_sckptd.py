@@ -12,9 +12,10 @@ import tempfile
 import time
 
 SUPERVISOR = "/usr/libexec/sckpt/sckpt-run"
-MESSAGE = struct.Struct("=7I4xqiIq1024s")   # rpc/local.h: Message
-HELLO, STARTED, LAUNCH, RESTORING, REFUSED, NOTE = range(1, 7)
+MESSAGE = struct.Struct("=10IqiIqi1024s4x")   # rpc/local.h: Message
+HELLO, STARTED, LAUNCH, RESTORING, REFUSED, NOTE, HOLD, HELD, GO_ON, ENDED, FINISH = range(1, 12)
 RESTORED, EXITED = 1, 2
+BATCH = 0xfffffffb
 
 
 class Peer:
@@ -25,12 +26,17 @@ class Peer:
     def receive(self, kind):
         data, fds, _, _ = socket.recv_fds(self.connection, 4096, 8)
         message = MESSAGE.unpack(data)
-        assert message[:2] == (0x73636b70, 1), message
+        assert message[:2] == (0x73636b70, 2), message
         assert message[2] == kind, f"kind {message[2]}, not {kind}"
-        return {"fds": fds, "restart_count": message[6], "interval": message[7], "reconnect": message[9], "pid": message[10]}
+        return {"fds": fds, "step_key": message[6], "tasks": message[7], "resume_from": message[8], "restart_count": message[9],
+                "interval": message[10], "reconnect": message[12], "pid": message[13], "wait_status": message[14]}
 
-    def say(self, kind, text="", version=1):
-        self.connection.send(MESSAGE.pack(0x73636b70, version, kind, 0, 0, 0, 0, 0, -1, 0, 0, text.encode()))
+    def receive_hello(self):
+        return self.receive(HELLO)
+
+    def say(self, kind, text="", version=2, resume_from=0, wait_status=0, fd=None):
+        message = MESSAGE.pack(0x73636b70, version, kind, 0, 0, 0, 0, 1, resume_from, 0, 0, -1, 0, 0, wait_status, text.encode())
+        socket.send_fds(self.connection, [message], [] if fd is None else [fd])
 
     def close(self):
         self.connection.close()
@@ -56,12 +62,11 @@ class Bench:
     def __init__(self, folder):
         self.path = folder + "/sckptd.sock"
 
-    def run(self, *program, restart_count=0, step=0xfffffffb):
+    def run(self, *program, restart_count=0, step=BATCH, more=(), stdin=subprocess.DEVNULL, env=None):
         argv = [SUPERVISOR, "--job=1", f"--step={step}", "--task=0", f"--restart-count={restart_count}", "--interval=60",
-                "--max-restarts=-1", f"--socket={self.path}", "--", *program]
+                "--max-restarts=-1", f"--socket={self.path}", *more, "--", *program]
         self.started = time.monotonic()
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                start_new_session=True)
+        return subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env)
 
     def seconds(self):
         return time.monotonic() - self.started
@@ -163,7 +168,7 @@ def another_version_is_not_obeyed(bench):
     while time.monotonic() < deadline:
         peer = daemon.accept()
         hello(peer)
-        peer.say(REFUSED, "?", version=2)
+        peer.say(REFUSED, "?", version=1)
     daemon.close()
     expect(process, 0, "job runs without checkpoints")
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // A client that lies to sckptctld, for the system tests: rogue_rpc HOST PORT attach NODE | create JOB none|garbage|other|replay
+//   | foreign NODE CHECKPOINT-ROW COMPLETE-ROW RESTART-COUNT
 // Prints the gRPC status of the last call and its message.
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +38,38 @@ int attach(const std::shared_ptr<grpc::Channel>& channel, const std::string& nod
     return report(stream->Finish());
 }
 
+// A real node that tells of checkpoints of another one: all that it could say of them.
+int foreign(const std::shared_ptr<grpc::Channel>& channel, const std::string& node, std::uint64_t made, std::uint64_t complete,
+            std::uint32_t restart_count) {
+    grpc::ClientContext context;
+    if (!rpc::add_credential(context, "/sckpt.rpc.Node/Attach", nullptr)) return 1;
+    const auto stream = rpc::Node::NewStub(channel)->Attach(&context);
+    rpc::NodeMessage hello;
+    hello.mutable_hello()->set_name(node);
+    hello.mutable_hello()->set_nonce("nonce");
+    rpc::ControllerMessage welcome;
+    if (!stream->Write(hello) || !stream->Read(&welcome)) return report(stream->Finish());
+    rpc::NodeMessage dump, progress, store, restore;
+    dump.mutable_dump_done()->set_checkpoint_id(made);
+    dump.mutable_dump_done()->set_error("a lie");
+    progress.mutable_drain_progress()->set_checkpoint_id(made);
+    progress.mutable_drain_progress()->mutable_drain()->set_phase(rpc::Drain::WAITING);
+    progress.mutable_drain_progress()->mutable_drain()->set_text("a lie");
+    store.mutable_store_done()->set_checkpoint_id(made);
+    store.mutable_store_done()->set_error("a lie");
+    restore.mutable_restore_done()->set_checkpoint_id(complete);
+    restore.mutable_restore_done()->set_restart_count(restart_count);
+    restore.mutable_restore_done()->set_error("a lie");
+    restore.mutable_restore_done()->set_image_bad(true);
+    for (const rpc::NodeMessage& message : {dump, progress, store, restore})
+        if (!stream->Write(message)) return 1;
+    stream->WritesDone();
+    std::printf("said\n");
+    while (stream->Read(&welcome)) {
+    }
+    return report(stream->Finish());
+}
+
 grpc::Status call_create(const std::shared_ptr<grpc::Channel>& channel, const rpc::CreateRequest& request, const std::string& credential) {
     grpc::ClientContext context;
     if (!credential.empty()) context.AddMetadata(rpc::kCredentialKey, credential);
@@ -66,5 +99,8 @@ int main(int argc, char** argv) {
     if (argc < 5) return 2;
     const auto channel = rpc::make_channel(argv[1], std::atoi(argv[2]));
     if (!channel) return 1;
+    if (std::string(argv[3]) == "foreign" && argc == 8)
+        return foreign(*channel, argv[4], std::strtoull(argv[5], nullptr, 10), std::strtoull(argv[6], nullptr, 10),
+                       static_cast<std::uint32_t>(std::strtoul(argv[7], nullptr, 10)));
     return std::string(argv[3]) == "attach" ? attach(*channel, argv[4]) : create(*channel, argv[4], argc > 5 ? argv[5] : "replay");
 }
