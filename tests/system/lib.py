@@ -14,6 +14,8 @@ import services  # noqa: E402
 import settings  # noqa: E402
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")
+# By srun, when the step before is not quite over or another one has the resources: what a script prints must not depend on it.
+SAID_BY_CHANCE = re.compile(r"srun: (Step created for|Step completed in JobId|Job (step )?\d+ step creation (temporarily|still) disabled).*\n")
 
 
 class CommandFailed(Exception):

@@ -8,7 +8,7 @@ task at a time."""
 import json
 import os
 
-from lib import ENDED
+from lib import ENDED, SAID_BY_CHANCE
 
 TIMEOUT = 420
 W = "/shared/workloads"
@@ -174,7 +174,8 @@ def results(bed, directory, exact):
     for file in sorted(top.rglob("*")):
         if file.is_file() and file.name != "programs":
             # what srun says of its tasks comes with the node's name, and when it likes
-            lines = [line for line in file.read_text(errors="replace").splitlines() if not line.startswith("srun: error: n")]
+            text = SAID_BY_CHANCE.sub("", file.read_text(errors="replace"))
+            lines = [line for line in text.splitlines() if not line.startswith("srun: error: n")]
             found[str(file.relative_to(top))] = lines if exact else sorted(lines)
     return found
 
@@ -228,7 +229,8 @@ def one_batch(bed, names):
         wanted, got = results(bed, plain[name][1], exact), results(bed, directory, exact)
         if fields["JobState"] != bed.job(plain[name][0])["JobState"] or got != wanted:
             differs = {file: (wanted.get(file), got.get(file)) for file in wanted.keys() | got.keys() if wanted.get(file) != got.get(file)}
-            wrong.append(f"{why(bed, name, job)}\nwanted, got: {differs}")
+            wrong.append(f"{name}: {bed.job(plain[name][0])['JobState']} without, {fields['JobState']} with --ckpt; "
+                         f"lines (without, with): {differs}\n{why(bed, name, job)}")
     return wrong
 
 

@@ -4,6 +4,7 @@ run plain and with --ckpt=manual (no checkpoint is made), and Slurm, the user an
 say to each other, and restarts, are tried against a fake sckptd and a fake srun."""
 import re
 
+from lib import SAID_BY_CHANCE
 from test_supervisor import VARIANTS, WRAPPED, parallel, workload
 
 TIMEOUT = 600
@@ -70,12 +71,8 @@ def script_of(body):
     return f"#!/bin/bash\nW=$(mktemp -d /home/user1/srun.XXXXXX); trap 'rm -rf $W' EXIT\n{body}\n"
 
 
-# Slurm says these when a step has to wait for another one's resources, which is by chance.
-BY_CHANCE = re.compile(r"srun: (Step created for|Job (step )?\d+ step creation temporarily disabled|Job \d+ step creation still disabled).*\n")
-
-
 def normal(text):
-    text = BY_CHANCE.sub("", re.sub(r"srun\.[A-Za-z0-9]{6}", "srun.X", text))
+    text = SAID_BY_CHANCE.sub("", re.sub(r"srun\.[A-Za-z0-9]{6}", "srun.X", text))
     text = re.sub(r"slurmstepd(-\w+)?: ", "slurmstepd: ", text)  # with the node or without, as its log has begun or not
     text = re.sub(r"\bn[123](?=:|\b)", "NODE", re.sub(r"(StepId=|job |Job )\d+", r"\1JOB", text))
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", "TIME", text)
