@@ -136,8 +136,17 @@ bool become(const UserIds& user) {
            ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
 }
 
-// Scheduling classes are a courtesy: where a container forbids them the child works all the same.
-void be_idle() {
+// A courtesy: where a container forbids it the child works all the same. The class counts among the processes of one cgroup or session alone;
+// between sessions it is autogroup's weight that counts, where it is on, and between cgroups theirs.
+constexpr char kAutogroupNice[] = "13";  // a weight of 56, where a session has 1024 (sched_prio_to_weight of the kernel)
+void be_idle(int group) {
+    if (group >= 0) std::ignore = ::write(group, "0", 1);
+    ::setsid();
+    const int autogroup = ::open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    if (autogroup >= 0) {
+        std::ignore = ::write(autogroup, kAutogroupNice, sizeof kAutogroupNice - 1);
+        ::close(autogroup);
+    }
     const sched_param none{};
     ::syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &none);
     ::syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
@@ -171,9 +180,9 @@ void tie_to_caller(int socket) {
     const int socket = prepared.reports_out.get();
     const rlimit no_core{0, 0};
     reset_dispositions();
+    if (options.idle) be_idle(options.idle_group);
     if (!place_descriptors(prepared)) report_failure(socket, Step::descriptors);
     if (::chdir(options.working_directory.c_str()) != 0) report_failure(socket, Step::directory);
-    if (options.idle) be_idle();
     if (options.no_core && ::setrlimit(RLIMIT_CORE, &no_core) != 0) report_failure(socket, Step::user);
     if (options.user && !become(*options.user)) report_failure(socket, Step::user);
     if (options.dies_with_caller) tie_to_caller(socket);

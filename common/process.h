@@ -38,7 +38,9 @@ struct SpawnOptions {
     // SIGKILL when the *thread* that called spawn() ends (PR_SET_PDEATHSIG), and so when this process does, however it ends. Only for a
     // caller that stays in that thread until the child has ended or was killed.
     bool dies_with_caller = false;
-    bool idle = false;               // idle CPU and I/O scheduling classes, where the system lets it
+    // Idle CPU and I/O scheduling classes, a session of its own, and a twentieth of the weight of others in autogroup (sched(7)), where the system lets it.
+    bool idle = false;
+    int idle_group = -1;             // with idle: cgroup.procs of a cgroup that it enters, open for writing
     bool no_core = false;            // never leaves a core file: its memory has what belongs to users
 };
 

@@ -15,6 +15,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "common/cgroups.h"
+
 namespace sckpt {
 
 namespace {
@@ -150,63 +152,21 @@ Result<std::vector<pid_t>> process_tree(pid_t root) {
 
 namespace {
 
-struct CgroupMount {
-    std::string root;   // which cgroup is at the mount point; "/" except in containers
-    std::string point;
-};
-
-// mountinfo writes space, tab, newline and backslash as \ooo.
-std::string unescape(std::string_view text) {
-    std::string plain;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        unsigned value = 0;
-        const bool escape = text[i] == '\\' && i + 3 < text.size() &&
-                            std::from_chars(text.data() + i + 1, text.data() + i + 4, value, 8).ptr == text.data() + i + 4;
-        plain += escape ? static_cast<char>(value) : text[i];
-        if (escape) i += 3;
-    }
-    return plain;
-}
-
-// The mounts of cgroup v2, or of v1's freezer. proc_pid_mountinfo(5): "id parent dev root point options [tags…] - type source
-// options".
-std::vector<CgroupMount> cgroup_mounts(const std::string& mountinfo, bool v2) {
-    std::vector<CgroupMount> mounts;
-    std::istringstream lines(mountinfo);
-    for (std::string line; std::getline(lines, line);) {
-        const auto separator = line.find(" - ");
-        if (separator == std::string::npos) continue;
-        std::istringstream left(line.substr(0, separator)), right(line.substr(separator + 3));
-        std::string skipped, root, point, type, source, options;
-        left >> skipped >> skipped >> skipped >> root >> point;
-        right >> type >> source >> options;
-        const bool freezer = type == "cgroup" && ("," + options + ",").contains(",freezer,");
-        if (v2 ? type == "cgroup2" : freezer) mounts.push_back({unescape(root), unescape(point)});
-    }
-    return mounts;
-}
-
-// The process's path in one hierarchy: /proc/PID/cgroup has lines "number:controllers:path"; empty when it is in none.
+// The process's path in v2, or in v1's freezer; empty when it is in none.
 std::string path_in_hierarchy(const std::string& cgroups, bool v2) {
     std::istringstream lines(cgroups);
-    for (std::string line; std::getline(lines, line);) {
-        const auto first = line.find(':');
-        const auto second = first == std::string::npos ? first : line.find(':', first + 1);
-        if (second == std::string::npos) continue;
-        const std::string controllers = line.substr(first + 1, second - first - 1);
-        const bool wanted = v2 ? line.starts_with("0::") : ("," + controllers + ",").contains(",freezer,");
-        if (wanted) return line.substr(second + 1);
+    for (std::string text; std::getline(lines, text);) {
+        const auto line = cgroup_line(text);
+        if (line && (v2 ? line->controllers.empty() : ("," + line->controllers + ",").contains(",freezer,"))) return line->path;
     }
     return "";
 }
 
-// The directory of a cgroup: the path without the part that the mount already stands for.
 Result<std::string> directory_of(const std::string& path, bool v2, const std::string& mountinfo) {
-    for (const CgroupMount& mount : cgroup_mounts(mountinfo, v2)) {
-        const std::string prefix = mount.root == "/" ? "" : mount.root;
-        if (!path.starts_with(prefix + "/")) continue;
-        const std::string directory = mount.point + path.substr(prefix.size());
-        if (::access((directory + "/cgroup.procs").c_str(), F_OK) == 0) return directory;
+    for (const CgroupMount& mount : cgroup_mounts(mountinfo)) {
+        if (v2 ? !mount.v2 : !mount.has("freezer")) continue;
+        const auto directory = mount.directory_of(path);
+        if (directory && ::access((*directory + "/cgroup.procs").c_str(), F_OK) == 0) return *directory;
     }
     return fail(Errc::not_found,
                 std::format("the cgroup {} ({}) is not visible at any mount point", path, v2 ? "v2" : "freezer"));

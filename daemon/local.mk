@@ -28,6 +28,7 @@ libdaemon_a_CPPFLAGS = $(AM_CPPFLAGS) $(SLURM_CPPFLAGS)
 # the store as sckptd sees it, and the process of the service user that does the work; without gRPC
 noinst_LIBRARIES += libstore_client.a
 libstore_client_a_SOURCES = daemon/store_client.h daemon/store_client.cpp daemon/store_client_upkeep.cpp daemon/store_session.h \
+  daemon/idle_group.h daemon/idle_group.cpp \
   daemon/store_session.cpp daemon/manifest_check.h daemon/manifest_check.cpp daemon/owned_tree.h daemon/owned_tree.cpp \
   daemon/store_protocol.h daemon/store_protocol.cpp daemon/watched_files.h daemon/watched_files.cpp
 sckptlibexec_PROGRAMS += sckpt-store

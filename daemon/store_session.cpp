@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "common/interval.h"
+#include "daemon/idle_group.h"
 
 namespace sckpt {
 namespace {
@@ -99,6 +100,8 @@ Result<> StoreSession::start() {
     }
     options.dies_with_caller = options.no_core = true;
     options.idle = call_.idle;
+    const auto group = open_idle_group();  // where there is none, the means of SpawnOptions::idle have to do: NodeAgent::start says so
+    if (group) options.idle_group = group->get();
     SCKPT_ASSIGN(ChildProcess worker, ChildProcess::spawn(options));
     worker_.emplace(std::move(worker));
     channel_.emplace(std::move(ours));

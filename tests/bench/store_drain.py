@@ -132,10 +132,28 @@ def one_window(bed, job, watch):
     return ratio - 1
 
 
+@contextlib.contextmanager
+def idle_server(bed):
+    """The store's server would be another machine, so its part of the work does not count: it is given as little weight as a drain."""
+    pid = bed.daemon(NODE, "squash_fs").pid
+
+    def become(policy, nice):
+        bed.run(NODE, ["chrt", f"--{policy}", "--all-tasks", "--pid", "0", str(pid)])
+        if Path("/proc/self/autogroup").exists():
+            bed.run(NODE, ["tee", f"/proc/{pid}/autogroup"], input=nice)
+    become("idle", "13")
+    try:
+        yield
+    finally:
+        become("other", "0")
+
+
 def add_slow_down(figures, bed, rounds):
-    """The store's server would be another machine: its part of the work does not count, and is made idle too."""
-    server = str(bed.daemon(NODE, "squash_fs").pid)
-    bed.run(NODE, ["chrt", "--idle", "--all-tasks", "--pid", "0", server])
+    with idle_server(bed):
+        add_slow_downs(figures, bed, rounds)
+
+
+def add_slow_downs(figures, bed, rounds):
     for processes, what, limit in ((os.cpu_count() - 1, "one core free", 0.03), (os.cpu_count(), "no core free", 0.10)):
         say(f"a computing job while its image drains, {what}")
         if processes not in (1, 2):
@@ -149,7 +167,6 @@ def add_slow_down(figures, bed, rounds):
         figures.add(f"memory of sckpt-store and its copy of the base's manifest, drain of 1 GiB ({what})", watch.peak / 2**20, "MiB",
                     f"<= {MOST_MEMORY}", watch.peak <= MOST_MEMORY << 20)
         figures.add(f"of it, the manifest ({what})", watch.copies / 2**20, "MiB")
-    bed.run(NODE, ["chrt", "--other", "--all-tasks", "--pid", "0", server])
 
 
 # ---- memory

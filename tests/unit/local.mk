@@ -43,7 +43,7 @@ unit_tests_SOURCES += tests/unit/image_store_images.h tests/unit/image_store_chu
 unit_tests_SOURCES += tests/unit/backend_record_test.cpp tests/unit/backend_stats_test.cpp tests/unit/backend_cgroups_test.cpp \
   tests/unit/backend_user_files_test.cpp tests/unit/backend_credentials_test.cpp tests/unit/backend_log_reader_test.cpp
 unit_tests_SOURCES += tests/unit/daemon_store_client_test.cpp tests/unit/daemon_manifest_check_test.cpp
-unit_tests_SOURCES += tests/unit/daemon_deadline_test.cpp
+unit_tests_SOURCES += tests/unit/daemon_deadline_test.cpp tests/unit/daemon_idle_group_test.cpp
 unit_tests_SOURCES += tests/unit/daemon_restart_policy_test.cpp daemon/restart_policy.cpp
 unit_tests_SOURCES += tests/unit/daemon_fast_tier_test.cpp daemon/fast_tier.cpp daemon/fast_tier_mount.cpp \
   tests/unit/daemon_drain_queue_test.cpp daemon/drain_queue.cpp \
