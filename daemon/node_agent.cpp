@@ -10,6 +10,7 @@
 #include "common/bytes.h"
 #include "common/log.h"
 #include "daemon/background.h"
+#include "daemon/idle_group.h"
 
 namespace sckpt {
 namespace {
@@ -49,7 +50,7 @@ NodeAgent::NodeAgent(Config config, std::unique_ptr<Backend> backend)
       store_(config_),
       link_(config_.controller,
             {[this] { return hello(); }, [this] { reconnected(); }, [this](const auto& message) { received(message); },
-             [this] { stop_store_orders(std::nullopt); }}),
+             [this] { connection_lost(); }}),
       ended_(ended_file(config_)),
       dump_slots_(dump_streams(config_)),
       next_query_(random_start()) {}
@@ -58,6 +59,8 @@ Result<> NodeAgent::start() {
     SCKPT_ASSIGN(const MountedTier mounted, mount_fast_tier(config_.node.fast_tier, config_.node.fast_tier_bytes));
     log_info("fast tier {}: {}", config_.node.fast_tier, format_bytes(mounted.bytes));
     notes_ = mounted.notes;
+    if (const auto group = open_idle_group(); !group && group.error().code != Errc::unsupported)
+        notes_.push_back("drains may take CPU time that jobs need: " + group.error().text);
     for (const std::string& text : notes_) log_warning("{}", text);
     probe_ = backend_->probe();
     if (probe_.usable) log_info("backend {} {}", probe_.name, probe_.version);

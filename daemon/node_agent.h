@@ -107,6 +107,7 @@ class NodeAgent {
     void begin_dump(const rpc::DumpOrder& order);
     void work_on(const PartPtr& part, const rpc::DumpOrder& order);
     void lost(NodePart& part, const rpc::DumpOrder& order, const Error& why);
+    void connection_lost();
     void finish(const PartPtr& part, const rpc::DumpOrder& order);
     PartPtr part(std::uint64_t checkpoint_id) const;
     void release(const rpc::ReleaseOrder& order);

@@ -152,6 +152,12 @@ void NodeAgent::lost(NodePart& part, const rpc::DumpOrder& order, const Error& w
     if (part.fail(why)) link_.send(dump_failed(order, why.text));
 }
 
+void NodeAgent::connection_lost() {
+    stop_store_orders(std::nullopt);
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, part] : parts_) part->connection_lost();
+}
+
 // After the last piece of work.
 void NodeAgent::finish(const PartPtr& part, const rpc::DumpOrder& order) {
     Result<std::optional<HeldPart>> outcome = part->outcome();
@@ -226,6 +232,7 @@ Result<> NodeAgent::dump_script(NodePart& part, const rpc::DumpOrder& order) {
     held.end();
     SCKPT_TRY(write_file_durable(part.directory(kBatchTask) + "/" + kRunStateName, text, 0600));
     SCKPT_ASSIGN(HeldImage image, describe(order, order.images(0), report));
+    part.reported();
     link_.send(script_dumped(image, note));
     part.add(std::move(image));
     if (sruns.empty()) part.release_alone();

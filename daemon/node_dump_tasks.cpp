@@ -225,6 +225,7 @@ Result<> NodeAgent::dump_tasks(NodePart& part, const rpc::DumpOrder& order) {
         SCKPT_TRY(trees.wait_frozen());
         const auto wanted = [&] { return part.wanted().has_value(); };
         const bool quiet = wait_until_quiet(trees.carriers(), kFlushLimit, wanted);
+        part.reported();
         link_.send(trees.report(quiet ? "" : "slurmstepd had not yet sent on all output of the tasks"));
         return await(part, NodePart::Until::decided, frozen_by + kFrozenGrace);
     }();

@@ -26,7 +26,13 @@ bool NodePart::begin(const rpc::DumpOrder& order) {
     store_directory_ = order.directory();
     urgent_ = urgent_ || order.urgent();
     ++at_work_;
+    ++unreported_;
     return true;
+}
+
+void NodePart::reported() {
+    const std::lock_guard lock(mutex_);
+    --unreported_;
 }
 
 bool NodePart::leave() {
@@ -57,6 +63,16 @@ void NodePart::release_alone() {
 
 bool NodePart::fail(Error why) {
     const std::lock_guard lock(mutex_);
+    return fail_locked(std::move(why));
+}
+
+void NodePart::connection_lost() {
+    const std::lock_guard lock(mutex_);
+    if (unreported_ > 0 && state_ == State::making)
+        fail_locked({Errc::unavailable, "the connection to sckptctld was lost while the checkpoint was made; the job runs on"});
+}
+
+bool NodePart::fail_locked(Error why) {
     if (!failure_) failure_ = std::move(why);
     if (state_ != State::making) return false;
     state_ = State::dropped;

@@ -26,6 +26,7 @@ class NodePart {
 
     std::uint64_t id() const { return id_; }
     bool begin(const rpc::DumpOrder& order);  // a piece of work; false: it was begun before
+    void reported();                          // all that one piece of work was ordered to dump is about to be reported
     bool leave();                             // true: it was the last one
 
     void script_may_go();
@@ -33,6 +34,9 @@ class NodePart {
     void release_alone();  // a batch script without live steps: nothing has to agree with it
     // It comes to nothing. True when that is news: it was neither released nor dropped before.
     bool fail(Error why);
+    // The connection to sckptctld has ended. What was not all reported by then cannot become captured any more (doc/protocol.md, "detached"), so it
+    // fails; else the word that it is captured may be what was lost, and it is waited for.
+    void connection_lost();
     void make_urgent();
 
     enum class Until { script_may_go, decided };
@@ -52,6 +56,8 @@ class NodePart {
 
    private:
     enum class State { making, released, dropped };
+    bool fail_locked(Error why);
+
     const std::uint64_t id_;
     FastTier& tier_;
     mutable std::mutex mutex_;
@@ -59,7 +65,7 @@ class NodePart {
     State state_ = State::making;
     std::optional<Error> failure_;
     bool script_begun_ = false, tasks_begun_ = false, script_may_go_ = false, urgent_ = false;
-    int at_work_ = 0;
+    int at_work_ = 0, unreported_ = 0;  // pieces of work
     std::string store_, store_directory_;
     rpc::ReleaseOrder order_;  // once released
     std::vector<HeldImage> images_;

@@ -84,30 +84,31 @@ def drivers(bed, node):
 
 
 @contextlib.contextmanager
-def slow_node(bed):
-    """Dumps on n2 do not begin while /run/hold-dumps is there."""
-    bed.run("n2", ["tee", WRAPPER], input='#!/bin/sh\nwhile [ "$1" = dump ] && [ -e /run/hold-dumps ]; do sleep 0.05; done\nexec /usr/sbin/criu "$@"\n')
-    bed.run("n2", ["chmod", "755", WRAPPER])
-    with tools.node_config(bed, "n2", {"node.criu": WRAPPER}):
+def slow_node(bed, node="n2"):
+    """Dumps on this node do not begin while /run/hold-dumps is there."""
+    bed.run(node, ["tee", WRAPPER], input='#!/bin/sh\nwhile [ "$1" = dump ] && [ -e /run/hold-dumps ]; do sleep 0.05; done\nexec /usr/sbin/criu "$@"\n')
+    bed.run(node, ["chmod", "755", WRAPPER])
+    with tools.node_config(bed, node, {"node.criu": WRAPPER}):
         try:
             yield
         finally:
-            bed.run("n2", ["rm", "-f", "/run/hold-dumps"])
+            bed.run(node, ["rm", "-f", "/run/hold-dumps"])
 
 
-def freeze(job):
-    """A checkpoint under way: the tasks on n1 are frozen, and wait for those on n2. The order."""
-    job.bed.run("n2", ["touch", "/run/hold-dumps"])
+def freeze(job, slow="n2"):
+    """A checkpoint under way: the tasks on one node are frozen, and wait for those on the slow one. The order."""
+    quick, = set(NODES) - {slow}
+    job.bed.run(slow, ["touch", "/run/hold-dumps"])
     order = job.start_create()
-    job.wait(lambda: len(hooks(job.bed, "n1")) == RANKS // 2, "the tasks on n1 are frozen")
-    assert len(tools.traced_or_stopped(job.bed, "n1")) >= RANKS // 2
+    job.wait(lambda: len(hooks(job.bed, quick)) == RANKS // 2, f"the tasks on {quick} are frozen")
+    assert len(tools.traced_or_stopped(job.bed, quick)) >= RANKS // 2
     assert order.poll() is None, order.stdout.read()
     return order
 
 
-def let_go(bed):
-    bed.run("n2", ["rm", "/run/hold-dumps"])
-    bed.wait(lambda: not drivers(bed, "n2"), 60, "no dump is under way on n2")
+def let_go(bed, slow="n2"):
+    bed.run(slow, ["rm", "/run/hold-dumps"])
+    bed.wait(lambda: not drivers(bed, slow), 60, f"no dump is under way on {slow}")
 
 
 def goes_on(job, order, dropped):
@@ -170,21 +171,32 @@ def test_a_criu_dies_while_its_task_is_frozen(bed):
     killed_while_frozen(bed, "frozen-criu", tools.criu_pids)
 
 
-def test_nobody_says_that_frozen_tasks_may_go_on(bed):
-    with slow_node(bed):
-        job = Steps(bed, "frozen-silence").ready()
+def without_sckptctld(bed, name, slow, seconds):
+    """sckptctld dies while tasks are frozen on the node that is not slow: they are let go within these seconds."""
+    quick, = set(NODES) - {slow}
+    with slow_node(bed, slow):
+        job = Steps(bed, name).ready()
         first = job.create()
-        order = freeze(job)
+        order = freeze(job, slow)
         bed.daemon("ctl", "sckptctld").kill()
-        assert len(hooks(bed, "n1")) == RANKS // 2, "they do not wait for it"
-        job.wait(lambda: not hooks(bed, "n1"), "they are let go without it", 90)
-        let_go(bed)
+        job.wait(lambda: not hooks(bed, quick), f"they are let go without it within {seconds} s", seconds)
+        let_go(bed, slow)
         job.wait_counting()
         assert order.wait(30) != 0
         bed.daemon("ctl", "sckptctld").start()
         job.wait_show(lambda show: any(c["number"] == first + 1 and c["state"] == "FAILED" for c in show["checkpoints"]), "it is dropped")
         job.wait_show(lambda show: show.get("node"), "it is known again")
         restarts_from_the_next_one(job)
+
+
+def test_sckptctld_dies_before_all_is_frozen(bed):
+    """The script's node has not reported all that it was asked for: nothing can come of it, and nobody is waited for."""
+    without_sckptctld(bed, "frozen-half", slow="n2", seconds=30)
+
+
+def test_nobody_says_that_frozen_tasks_may_go_on(bed):
+    """All of this node is frozen and, most likely, reported: for a minute sckptctld may come back and say that all of it is captured."""
+    without_sckptctld(bed, "frozen-silence", slow="n1", seconds=90)
 
 
 def test_ranks_that_have_ended_stay_so(bed):

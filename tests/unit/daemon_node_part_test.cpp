@@ -111,6 +111,30 @@ TEST_CASE("the first word counts", "[node_part]") {
     CHECK(tier.tier->used() == 0);
 }
 
+TEST_CASE("without sckptctld nothing is waited for that it cannot say any more", "[node_part]") {
+    const Tier tier;
+    NodePart half(5, *tier.tier), whole(6, *tier.tier), released(7, *tier.tier);
+    REQUIRE(half.begin(order_for(true)));
+    REQUIRE(half.begin(order_for(false)));
+    half.reported();  // of the two one
+    half.connection_lost();
+    CHECK(half.wait(Until::decided, 0ms));
+    CHECK(half.wanted().error().code == Errc::unavailable);
+
+    REQUIRE(whole.begin(order_for(false)));
+    whole.reported();
+    whole.connection_lost();
+    CHECK_FALSE(whole.wait(Until::decided, 0ms));
+    CHECK(whole.wanted());
+
+    REQUIRE(released.begin(order_for(true)));
+    released.add(image_of("batch"));
+    released.release(release_of(1));
+    released.connection_lost();
+    CHECK(released.wanted());
+    CHECK(released.outcome());
+}
+
 TEST_CASE("a part whose tasks had all ended has no image", "[node_part]") {
     const Tier tier;
     NodePart part(5, *tier.tier);
