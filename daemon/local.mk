@@ -29,10 +29,10 @@ libdaemon_a_CPPFLAGS = $(AM_CPPFLAGS) $(SLURM_CPPFLAGS)
 noinst_LIBRARIES += libstore_client.a
 libstore_client_a_SOURCES = daemon/store_client.h daemon/store_client.cpp daemon/store_client_upkeep.cpp daemon/store_session.h \
   daemon/idle_group.h daemon/idle_group.cpp \
-  daemon/store_session.cpp daemon/manifest_check.h daemon/manifest_check.cpp daemon/owned_tree.h daemon/owned_tree.cpp \
+  daemon/store_session.cpp daemon/store_process.h daemon/store_process.cpp daemon/manifest_check.h daemon/manifest_check.cpp daemon/owned_tree.h daemon/owned_tree.cpp \
   daemon/store_protocol.h daemon/store_protocol.cpp daemon/watched_files.h daemon/watched_files.cpp
 sckptlibexec_PROGRAMS += sckpt-store
-sckpt_store_SOURCES = daemon/store_worker.h daemon/store_worker.cpp daemon/store_worker_operations.cpp
+sckpt_store_SOURCES = daemon/store_worker_main.cpp daemon/store_worker.h daemon/store_worker.cpp daemon/store_worker_operations.cpp
 sckpt_store_LDADD = libstore_client.a libbackend.a $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS)
 
 sbin_PROGRAMS += sckptctld sckptd
@@ -49,7 +49,8 @@ sckptctld_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
 sckptctld_LDADD = libdaemon.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
 
 sckptd_SOURCES = daemon/sckptd_main.cpp daemon/messages.h daemon/messages.cpp daemon/node_agent.h daemon/node_agent.cpp daemon/node_tasks.cpp daemon/node_dump.cpp \
-  daemon/node_dump_tasks.cpp daemon/node_held.cpp daemon/node_recover.cpp daemon/node_restore.cpp daemon/node_store.cpp daemon/node_part.h \
+  daemon/node_dump_tasks.cpp daemon/node_held.cpp daemon/node_recover.cpp daemon/node_restore.cpp daemon/node_store.cpp daemon/store_work.h \
+  daemon/store_work.cpp daemon/node_part.h \
   daemon/node_part.cpp daemon/supervised_task.h daemon/supervised_task.cpp daemon/task_ends.h daemon/task_ends.cpp daemon/quiet.h \
   daemon/quiet.cpp daemon/run_directory.h daemon/run_directory.cpp daemon/background.h daemon/connection_limits.h \
   daemon/fast_tier.h daemon/fast_tier.cpp daemon/fast_tier_mount.cpp daemon/drain_queue.h daemon/drain_queue.cpp \

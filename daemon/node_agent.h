@@ -38,6 +38,7 @@
 #include "daemon/held_part.h"
 #include "daemon/node_part.h"
 #include "daemon/store_client.h"
+#include "daemon/store_work.h"
 #include "daemon/supervised_task.h"
 #include "rpc/local.h"
 #include "rpc/sckpt.pb.h"
@@ -173,12 +174,7 @@ class NodeAgent {
     void begin_store_order(const rpc::StoreOrder& order);
     void store_order(const rpc::StoreOrder& order, const std::atomic<bool>& stop);
     void stop_store_orders(std::optional<std::uint64_t> order);  // none: all of them
-    class StoreAnswer;
-    Result<> carry_out(const rpc::StoreOrder& order, StoreAnswer& answer, const std::atomic<bool>& stop);
-    Result<> remove_files(const rpc::RemoveFiles& order, StoreAnswer& answer, const StoreCall& call);
-    Result<> scan_store(const rpc::Scan& order, StoreAnswer& answer, const StoreCall& call);
-    Result<> check_store(const rpc::Check& order, StoreAnswer& answer, const StoreCall& call);
-    Result<> compact_store(const rpc::Compact& order, StoreAnswer& answer, const StoreCall& call);
+    StoreAnswer answer_to(std::uint64_t order);
     Result<> backup_catalogue(const rpc::StoreOrder& order, const StoreCall& call);
 
     const Config config_;

@@ -95,7 +95,7 @@ Result<SealKeys> StoreClient::keys() const {
 Result<StoreId> StoreClient::usable(const StoreCall& call) const {
     SCKPT_TRY(keys());
     SCKPT_TRY(service_user(config_));
-    SCKPT_ASSIGN(const Json done, StoreSession(config_, worker_, call).run({{"operation", "usable"}}, {}, {}));
+    SCKPT_ASSIGN(const Json done, StoreSession(config_, start_, call).run({{"operation", "usable"}}, {}, {}));
     return StoreId{text_of(done, "id"), text_of(done, "cluster")};
 }
 
@@ -130,7 +130,7 @@ Result<StoredImage> StoreClient::drain(const Drain& request, const StoreCall& ca
                      {"leave_out", request.leave_out},
                      {"threads", request.threads},
                      {"bytes_per_second", call.bytes_per_second}};
-    SCKPT_ASSIGN(const Json done, StoreSession(config_, worker_, call).run(order, {image.directory()}, handlers));
+    SCKPT_ASSIGN(const Json done, StoreSession(config_, start_, call).run(order, {image.directory()}, handlers));
     return stored_image_of(done.value("image", Json()));
 }
 
@@ -148,7 +148,7 @@ Result<Manifest> StoreClient::fetch_manifest(const Fetch& request, const StoreCa
                      {"manifest", request.manifest.path},
                      {"threads", request.threads},
                      {"bytes_per_second", call.bytes_per_second}};
-    StoreSession session(config_, worker_, call);
+    StoreSession session(config_, start_, call);
     if (target < 0) SCKPT_TRY(session.run(order, {}, handlers));
     else SCKPT_TRY(session.run(order, {target}, handlers));
     if (!manifest) return fail(Errc::internal, "sckpt-store has answered without a manifest");

@@ -12,9 +12,11 @@
 #include <atomic>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/config.h"
+#include "daemon/store_process.h"
 #include "image_store/seal.h"
 #include "image_store/store.h"
 #include "image_store/store_id.h"
@@ -39,8 +41,9 @@ struct StoreCall {
 
 class StoreClient {
    public:
-    explicit StoreClient(const Config& config, std::string worker = SCKPT_LIBEXECDIR "/sckpt-store")
-        : config_(config), worker_(std::move(worker)) {}
+    explicit StoreClient(const Config& config, std::string program = SCKPT_LIBEXECDIR "/sckpt-store")
+        : StoreClient(config, store_program(config, std::move(program))) {}
+    StoreClient(const Config& config, StartStoreProcess start) : config_(config), start_(std::move(start)) {}
 
     // Whether the key, the service user and the store are as they must be, and which store it is; a sentence that says what to do otherwise. For
     // start-up and info.
@@ -118,7 +121,7 @@ class StoreClient {
     Result<Manifest> fetch_manifest(const Fetch& request, const StoreCall& call, const char* operation, int target) const;
 
     const Config config_;
-    const std::string worker_;
+    const StartStoreProcess start_;
 };
 
 }  // namespace sckpt

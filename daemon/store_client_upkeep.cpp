@@ -60,7 +60,7 @@ StoreClient::Found found_image(const Manifest& manifest, StoredImage image) {
 }  // namespace
 
 Result<std::vector<Store::Unremoved>> StoreClient::remove(const std::vector<std::string>& paths, const StoreCall& call) const {
-    SCKPT_ASSIGN(const Json done, StoreSession(config_, worker_, call).run({{"operation", "remove"}, {"paths", paths}}, {}, {}));
+    SCKPT_ASSIGN(const Json done, StoreSession(config_, start_, call).run({{"operation", "remove"}, {"paths", paths}}, {}, {}));
     std::vector<Store::Unremoved> unremoved;
     for (const Json& item : list_of(done, "unremoved")) {
         std::string path = text_of(item, "path");
@@ -71,7 +71,7 @@ Result<std::vector<Store::Unremoved>> StoreClient::remove(const std::vector<std:
 }
 
 Result<> StoreClient::quarantine(const std::vector<std::string>& paths, const StoreCall& call) const {
-    SCKPT_TRY(StoreSession(config_, worker_, call).run({{"operation", "quarantine"}, {"paths", paths}}, {}, {}));
+    SCKPT_TRY(StoreSession(config_, start_, call).run({{"operation", "quarantine"}, {"paths", paths}}, {}, {}));
     return {};
 }
 
@@ -96,7 +96,7 @@ Result<StoreClient::Scan> StoreClient::scan(bool images, const StoreCall& call) 
             scan.unreadable.push_back({text_of(part, "path"), error_of(part).text});
             return {};
         }};
-    SCKPT_ASSIGN(const Json done, StoreSession(config_, worker_, call).run({{"operation", "scan"}, {"images", images}}, {}, handlers));
+    SCKPT_ASSIGN(const Json done, StoreSession(config_, start_, call).run({{"operation", "scan"}, {"images", images}}, {}, handlers));
     scan.space = space_of(done.value("space", Json()));
     return scan;
 }
@@ -119,7 +119,7 @@ Result<std::vector<StoreClient::Checked>> StoreClient::check(const std::vector<M
         }};
     const Json order{{"operation", "check"}, {"manifests", paths_of(manifests)}, {"quick", quick}, {"threads", threads},
                      {"bytes_per_second", call.bytes_per_second}};
-    SCKPT_TRY(StoreSession(config_, worker_, call).run(order, {}, handlers));
+    SCKPT_TRY(StoreSession(config_, start_, call).run(order, {}, handlers));
     if (images.size() != manifests.size()) return fail(Errc::internal, "sckpt-store has not checked every image");
     return images;
 }
@@ -144,14 +144,14 @@ Result<std::vector<StoredImage>> StoreClient::compact(const std::vector<Manifest
                                  }};
     const Json order{{"operation", "compact"}, {"manifests", paths_of(manifests)}, {"rewrite", rewrite}, {"threads", threads},
                      {"bytes_per_second", call.bytes_per_second}};
-    SCKPT_TRY(StoreSession(config_, worker_, call).run(order, {}, handlers));
+    SCKPT_TRY(StoreSession(config_, start_, call).run(order, {}, handlers));
     if (images.size() != manifests.size()) return fail(Errc::internal, "sckpt-store has not rewritten every image");
     return images;
 }
 
 Result<> StoreClient::backup(const std::string& name, const std::function<Result<std::string>()>& next, const StoreCall& call) const {
     SCKPT_TRY(check_store_path(name));
-    SCKPT_TRY(StoreSession(config_, worker_, call).run({{"operation", "backup"}, {"name", name}}, {}, {.next = next}));
+    SCKPT_TRY(StoreSession(config_, start_, call).run({{"operation", "backup"}, {"name", name}}, {}, {.next = next}));
     return {};
 }
 

@@ -14,7 +14,6 @@ namespace {
 using std::chrono::seconds;
 using std::chrono::steady_clock;
 
-constexpr std::size_t kRemoveAtOnce = 500;  // files in one order
 constexpr int kNodesTried = 3;
 constexpr seconds kRetry{10};  // after a round that failed
 constexpr seconds kNoNode{5};  // or none that sees the store
@@ -42,8 +41,8 @@ RetentionRules retention_rules(const Config::Retention& config, const rpc::Reten
     return rules;
 }
 
-StoreKeeper::StoreKeeper(const Config& config, Catalogue& catalogue, StoreAccess& store, SlurmJobs slurm_jobs)
-    : config_(config), catalogue_(catalogue), store_(store), slurm_jobs_(std::move(slurm_jobs)) {}
+StoreKeeper::StoreKeeper(const Config& config, Catalogue& catalogue, StoreAccess& store, SlurmJobs slurm_jobs, const KeeperLimits& limits)
+    : config_(config), catalogue_(catalogue), store_(store), slurm_jobs_(std::move(slurm_jobs)), limits_(limits) {}
 
 void StoreKeeper::start() {
     thread_ = std::jthread([this](const std::stop_token& stop) { serve(stop); });
@@ -187,14 +186,14 @@ Result<> StoreKeeper::remove_kept(const RetentionRules& rules, std::int64_t now,
 std::vector<Catalogue::Garbage> StoreKeeper::removable(const std::vector<Catalogue::Garbage>& garbage, std::int64_t now) const {
     std::vector<Catalogue::Garbage> files;
     for (const Catalogue::Garbage& file : garbage)
-        if (files.size() < kRemoveAtOnce && !unremoved_.is_put_off(file.path, now)) files.push_back(file);
+        if (files.size() < limits_.files_in_order && !unremoved_.is_put_off(file.path, now)) files.push_back(file);
     return files;
 }
 
 // Files go first and their rows afterwards; a file that is gone already is as good as removed. One that stays is put off, with its row.
 Result<> StoreKeeper::collect(std::int64_t now, rpc::CleanProgress& progress, const Tell<rpc::CleanProgress>& tell, const Cancelled& cancelled) {
     for (;;) {
-        SCKPT_ASSIGN(const std::vector<Catalogue::Garbage> garbage, catalogue_.garbage(kRemoveAtOnce + unremoved_.size()));
+        SCKPT_ASSIGN(const std::vector<Catalogue::Garbage> garbage, catalogue_.garbage(limits_.files_in_order + unremoved_.size()));
         const std::vector<Catalogue::Garbage> files = removable(garbage, now);
         if (files.empty()) return {};
         rpc::StoreOrder remove;

@@ -38,6 +38,13 @@
 
 namespace sckpt {
 
+// How much at a time, and what is worth it: of a store of some size. Tests have small ones.
+struct KeeperLimits {
+    double dead_share = 0.5;                // of a pack, and
+    std::uint64_t dead_bytes = 1u << 20;    // in it, that no image uses: then it is rewritten
+    std::size_t files_in_order = 500;       // that one order removes or puts aside
+};
+
 class StoreKeeper {
    public:
     using SlurmJobs = std::function<Result<std::vector<SlurmJob>>()>;
@@ -45,7 +52,7 @@ class StoreKeeper {
     template <class Message>
     using Tell = std::function<void(const Message&)>;
 
-    StoreKeeper(const Config& config, Catalogue& catalogue, StoreAccess& store, SlurmJobs slurm_jobs);
+    StoreKeeper(const Config& config, Catalogue& catalogue, StoreAccess& store, SlurmJobs slurm_jobs, const KeeperLimits& limits = {});
     ~StoreKeeper() { stop(); }
     void start();
     void stop();  // work on a node is not waited for
@@ -93,6 +100,7 @@ class StoreKeeper {
     Result<> remove_kept(const RetentionRules& rules, std::int64_t now, rpc::CleanProgress& progress, const Tell<rpc::CleanProgress>& tell,
                          const Cancelled& cancelled);
     Result<> collect(std::int64_t now, rpc::CleanProgress& progress, const Tell<rpc::CleanProgress>& tell, const Cancelled& cancelled);
+    bool is_worth_it(const PackRow& pack) const;
     std::vector<Catalogue::Garbage> removable(const std::vector<Catalogue::Garbage>& garbage, std::int64_t now) const;
     void note_unremoved();
     Result<> forget_jobs(std::int64_t now);
@@ -159,6 +167,7 @@ class StoreKeeper {
     Catalogue& catalogue_;
     StoreAccess& store_;
     const SlurmJobs slurm_jobs_;
+    const KeeperLimits limits_;
 
     std::timed_mutex work_;                        // one at a time changes what is in the store
     std::timed_mutex scanning_;                    // one scan at a time: it reads a directory of each job

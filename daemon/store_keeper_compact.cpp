@@ -14,17 +14,14 @@
 namespace sckpt {
 namespace {
 
-constexpr double kDeadShare = 0.5;
-constexpr std::uint64_t kDeadBytes = 1u << 20;
 constexpr std::int64_t kAgainAfter = 86400;
-constexpr int kAsideAtOnce = 500;  // manifests in one order
-
-bool is_worth_it(const PackRow& pack) {
-    const std::uint64_t dead = pack.bytes - std::min(pack.used, pack.bytes);
-    return dead >= kDeadBytes && static_cast<double>(dead) >= kDeadShare * static_cast<double>(pack.bytes);
-}
 
 }  // namespace
+
+bool StoreKeeper::is_worth_it(const PackRow& pack) const {
+    const std::uint64_t dead = pack.bytes - std::min(pack.used, pack.bytes);
+    return dead >= limits_.dead_bytes && static_cast<double>(dead) >= limits_.dead_share * static_cast<double>(pack.bytes);
+}
 
 // So that nobody tries it again, and a rebuilt catalogue does not take it for whole. Done once more after a restart of sckptctld.
 Result<> StoreKeeper::put_bad_aside() {
@@ -40,7 +37,7 @@ Result<> StoreKeeper::put_bad_aside() {
         SCKPT_ASSIGN(const std::vector<ImageRow> images, catalogue_.images(row.id));
         for (const ImageRow& image : images) {
             if (!image.manifest.empty()) order_.mutable_quarantine()->add_paths(image.manifest);
-            if (order_.quarantine().paths_size() == kAsideAtOnce) SCKPT_TRY(carry_out());
+            if (static_cast<std::size_t>(order_.quarantine().paths_size()) >= limits_.files_in_order) SCKPT_TRY(carry_out());
         }
     }
     if (order_.has_quarantine()) SCKPT_TRY(carry_out());
@@ -50,7 +47,7 @@ Result<> StoreKeeper::put_bad_aside() {
 }
 
 Result<> StoreKeeper::compact(std::int64_t now, const Cancelled& cancelled) {
-    SCKPT_ASSIGN(const std::vector<RowId> jobs, catalogue_.jobs_with_dead_space(kDeadShare, kDeadBytes));
+    SCKPT_ASSIGN(const std::vector<RowId> jobs, catalogue_.jobs_with_dead_space(limits_.dead_share, limits_.dead_bytes));
     std::erase_if(compact_after_, [&](const auto& entry) { return entry.second <= now; });
     Result<> first;
     for (const RowId job : jobs) {

@@ -7,21 +7,18 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <format>
 #include <thread>
 #include <tuple>
 #include <utility>
 
 #include <fcntl.h>
-#include <pwd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "common/interval.h"
-#include "daemon/idle_group.h"
 
 namespace sckpt {
 namespace {
@@ -36,10 +33,10 @@ constexpr int kMaxStuck = 16;   // processes that cannot be killed, before no mo
 std::atomic<int> stuck_workers = 0;
 
 // Waits for a killed process for as long as it takes, for nobody.
-void leave_to_reaper(ChildProcess worker) {
+void leave_to_reaper(std::unique_ptr<StoreProcess> worker) {
     ++stuck_workers;
     std::thread([worker = std::move(worker)]() mutable {
-        while (!worker.wait(std::chrono::hours(24))) {
+        while (!worker->wait(std::chrono::hours(24))) {
         }
         --stuck_workers;
     }).detach();
@@ -52,21 +49,6 @@ Result<UniqueFd> make_memory(const char* name) {
 }
 
 }  // namespace
-
-Result<UserIds> service_user(const Config& config) {
-    if (::geteuid() != 0) return UserIds{::geteuid(), ::getegid()};
-    std::vector<char> buffer(16384);
-    passwd entry{};
-    passwd* found = nullptr;
-    const int error = ::getpwnam_r(config.store.user.c_str(), &entry, buffer.data(), buffer.size(), &found);
-    if (error != 0) return fail_errno("look up the user " + config.store.user, error);
-    if (found == nullptr)
-        return fail(Errc::unavailable, std::format("store.user: there is no user {0} on this node; make it, with the same number on every node "
-                                                 "(useradd --system --no-create-home --shell /usr/sbin/nologin {0})", config.store.user));
-    if (entry.pw_uid == 0)
-        return fail(Errc::unavailable, "store.user: the store cannot belong to root, who has no rights on many shared file systems");
-    return UserIds{entry.pw_uid, entry.pw_gid};
-}
 
 Result<Json> StoreSession::run(Json request, std::initializer_list<int> fds, const StoreHandlers& handlers) {
     SCKPT_TRY(start());
@@ -90,20 +72,10 @@ Result<> StoreSession::start() {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) return fail_errno("make a socket pair");
     UniqueFd ours(ends[0]);
-    const UniqueFd theirs(ends[1]);
+    UniqueFd theirs(ends[1]);
     const timeval patience{config_.store.timeout_seconds, 0};  // with a worker that does not read
     if (::setsockopt(ours.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0) return fail_errno("set a socket's timeout");
-    SpawnOptions options{.argv = {program_}, .environment = {"LANG=C.UTF-8"}, .descriptors = {{theirs.get(), kStoreSocket}}};
-    if (::geteuid() == 0) {
-        SCKPT_ASSIGN(options.user, service_user(config_));
-        options.own_pid_namespace = true;
-    }
-    options.dies_with_caller = options.no_core = true;
-    options.idle = call_.idle;
-    const auto group = open_idle_group();  // where there is none, the means of SpawnOptions::idle have to do: NodeAgent::start says so
-    if (group) options.idle_group = group->get();
-    SCKPT_ASSIGN(ChildProcess worker, ChildProcess::spawn(options));
-    worker_.emplace(std::move(worker));
+    SCKPT_ASSIGN(worker_, start_(std::move(theirs), call_.idle));
     channel_.emplace(std::move(ours));
     return {};
 }
@@ -113,16 +85,15 @@ bool StoreSession::end() {
     copying_ = {};
     channel_.reset();  // with the descriptors that are still on their way in it
     if (!worker_) return true;
-    worker_->kill(SIGKILL);
+    worker_->kill();
     const bool gone = worker_->wait(kEndTime).has_value();
-    if (!gone) leave_to_reaper(std::move(*worker_));
+    if (!gone) leave_to_reaper(std::move(worker_));
     worker_.reset();
     return gone;
 }
 
 Error StoreSession::died() {
-    const auto status = worker_->wait(kEndTime);
-    const std::string how = status ? status->text() : "it has closed its socket";
+    const std::string how = worker_->wait(kEndTime).value_or("it has closed its socket");
     return {Errc::io, std::format("sckpt-store ended in the middle of its work on {}: {}", config_.store.directory, how)};
 }
 

@@ -10,14 +10,11 @@
 #include <string>
 
 #include "common/config.h"
-#include "common/process.h"
 #include "daemon/store_client.h"
+#include "daemon/store_process.h"
 #include "daemon/store_protocol.h"
 
 namespace sckpt {
-
-// The service user of the configuration. For a caller that is not root (a test) it is the caller.
-Result<UserIds> service_user(const Config& config);
 
 // A manifest that the worker has copied out of the store, in memory where nobody can change it any more.
 struct ManifestCopy {
@@ -37,8 +34,8 @@ struct StoreHandlers {
 
 class StoreSession {
    public:
-    StoreSession(const Config& config, std::string program, const StoreCall& call)
-        : config_(config), program_(std::move(program)), call_(call) {}
+    StoreSession(const Config& config, const StartStoreProcess& start, const StoreCall& call)
+        : config_(config), start_(start), call_(call) {}
 
     // The "done" message. When this returns, with whatever answer, no process of it is left; but for one that the kernel does not end, on an
     // error, which then holds no more than its descriptors.
@@ -62,9 +59,9 @@ class StoreSession {
     bool end();
 
     const Config& config_;
-    const std::string program_;
+    const StartStoreProcess& start_;
     const StoreCall& call_;
-    std::optional<ChildProcess> worker_;
+    std::unique_ptr<StoreProcess> worker_;
     std::optional<StoreChannel> channel_;
     Copying copying_;
 };

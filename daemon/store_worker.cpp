@@ -2,15 +2,9 @@
 #include "daemon/store_worker.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <format>
 #include <utility>
 #include <vector>
-
-#include <fcntl.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "daemon/watched_files.h"
 #include "image_store/store_id.h"
@@ -19,23 +13,6 @@ namespace sckpt {
 namespace {
 
 using namespace std::chrono_literals;
-
-// The store must be the service user's alone. It is never made here: where it should be there may be the empty mount point of a file
-// system that is not mounted.
-Result<UniqueFd> open_store(const std::string& path) {
-    auto directory = open_file(path, O_RDONLY | O_DIRECTORY);
-    const std::string look = std::format("is the file system mounted that should be there (findmnt -T {})? Nothing is to be made by hand where it is not", path);
-    if (!directory && directory.error().code == Errc::not_found)
-        return fail(Errc::unavailable, "there is no such directory on this node: " + look);
-    if (!directory) return std::unexpected(directory.error());
-    struct stat st {};
-    if (::fstat(directory->get(), &st) != 0) return fail_errno("stat");
-    if (st.st_uid != ::geteuid())
-        return fail(Errc::denied, std::format("the directory belongs to user {}, not to the service user ({}): {}", st.st_uid, ::geteuid(), look));
-    if ((st.st_mode & 07777) != 0700)
-        return fail(Errc::denied, std::format("its mode is {:04o}, and images are nobody else's business: chmod 0700 {}", st.st_mode & 07777, path));
-    return directory;
-}
 
 // That it is the one which the catalogue knows. "": whichever it is, where nothing depends on it.
 Result<> check_store(FileSystem& files, const Json& request) {
@@ -51,29 +28,27 @@ Result<> check_store(FileSystem& files, const Json& request) {
                                                "this node (findmnt -T {})?", store->id, store->cluster, wanted, text_of(request, "store")));
 }
 
-Result<Json> work(StoreMaster& master, StoreChannel::Message message) {
+Result<Json> work(StoreMaster& master, StoreChannel::Message message, const OpenStore& open) {
     if (message.kind() != "request") return fail(Errc::internal, "sckpt-store was given no request");
     if (const std::string version = text_of(message.body, "version"); version != SCKPT_VERSION)
         return fail(Errc::unsupported, std::format("sckptd is of version {}, its sckpt-store of version {}: restart sckptd", version, SCKPT_VERSION));
-    SCKPT_ASSIGN(UniqueFd top, open_store(text_of(message.body, "store")));
-    const auto real = real_file_system(std::move(top));
-    const auto files = watched(*real, [&master] { return master.alive(); });
+    SCKPT_ASSIGN(const std::unique_ptr<FileSystem> store, open(text_of(message.body, "store")));
+    const auto files = watched(*store, [&master] { return master.alive(); });
     SCKPT_TRY(check_store(*files, message.body));
     StoreTask task{std::move(message.body), message.fds.empty() ? UniqueFd() : std::move(message.fds[0]), *files, Store(*files), master};
     return carry_out(task);
 }
 
-Result<> serve() {
-    StoreChannel channel((UniqueFd(kStoreSocket)));
+}  // namespace
+
+Result<> serve_store(StoreChannel& channel, const OpenStore& open) {
     StoreMaster master(channel);
     SCKPT_ASSIGN(auto request, channel.receive(-1));
-    auto done = work(master, std::move(request));
+    auto done = work(master, std::move(request), open);
     if (!done) return channel.send(error_message("failed", done.error()));
     (*done)["kind"] = "done";
     return channel.send(*done);
 }
-
-}  // namespace
 
 // ---- what sckptd is told and asked ----
 
@@ -154,15 +129,3 @@ Result<Manifest> StoreMaster::manifest(FileSystem& store, const std::string& pat
 }
 
 }  // namespace sckpt
-
-// Nobody of the same user may look into this memory, which has what belongs to the jobs' users, or act in this process's name.
-int main() {
-    if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return 1;
-    struct stat st {};
-    if (::fstat(sckpt::kStoreSocket, &st) != 0 || !S_ISSOCK(st.st_mode)) {
-        std::fputs("sckpt-store is started by sckptd, which tells it what to do\n", stderr);
-        return 2;
-    }
-    ::umask(077);
-    return sckpt::serve() ? 0 : 1;
-}

@@ -2,11 +2,13 @@
 //
 // sckpt-store, the process that reads and writes the store for sckptd: of the service user, without any privilege, started for one operation
 // (daemon/store_client.h starts it). It has what it was handed, and the store.
-//   store_worker.cpp              start, request, answer, and what all operations share
+//   store_worker_main.cpp         the program, and how it opens the store
+//   store_worker.cpp              request, answer, and what all operations share
 //   store_worker_operations.cpp   the operations
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -51,6 +53,11 @@ struct StoreTask {
 
     WorkOptions options() const;
 };
+
+// Carries out the one request that comes through the channel, on the store that `open` opens (by the path that the request names), and answers.
+// An error: the other side has gone.
+using OpenStore = std::function<Result<std::unique_ptr<FileSystem>>(const std::string& path)>;
+Result<> serve_store(StoreChannel& channel, const OpenStore& open);
 
 // The members of the "done" message.
 Result<Json> carry_out(StoreTask& task);

@@ -23,6 +23,18 @@ endif
 fault_tests_SOURCES = tests/unit/image_store_catalogue_faults_test.cpp tests/unit/catalogue_tools.h tests/unit/image_store_tools.h
 fault_tests_CXXFLAGS = $(AM_CXXFLAGS) $(CATCH2_CFLAGS) $(SQLITE_CFLAGS)
 fault_tests_LDADD = libimage_store_testing.a $(IMAGE_STORE_LIBS) libcommon.a $(CATCH2_LIBS)
+if HAVE_CATCH2
+check_PROGRAMS += store_fault_tests
+TESTS += store_fault_tests
+endif
+store_fault_tests_SOURCES = tests/unit/daemon_store_faults_test.cpp tests/unit/store_life.h tests/unit/store_life.cpp \
+  tests/unit/store_in_process.h tests/unit/image_store_tools.h tests/unit/image_store_file_systems.h daemon/store_keeper.cpp \
+  daemon/store_keeper_compact.cpp daemon/store_keeper_orphans.cpp daemon/store_keeper_check.cpp daemon/store_keeper_rebuild.cpp \
+  daemon/unremoved_files.cpp daemon/messages.cpp daemon/store_work.cpp daemon/store_worker.cpp daemon/store_worker_operations.cpp
+store_fault_tests_CXXFLAGS = $(AM_CXXFLAGS) $(CATCH2_CFLAGS) $(GRPC_CFLAGS) $(SQLITE_CFLAGS)
+store_fault_tests_LDADD = libstore_client.a libbackend.a libimage_store_testing.a $(IMAGE_STORE_LIBS) $(RPC_LIBS) libcommon.a $(YAML_LIBS) \
+  $(CATCH2_LIBS)
+$(store_fault_tests_OBJECTS): $(GENERATED_RPC_H)
 unit_tests_SOURCES += tests/unit/common_interval_test.cpp tests/unit/common_fd_test.cpp tests/unit/common_log_test.cpp \
   tests/unit/common_process_test.cpp tests/unit/common_config_test.cpp tests/unit/common_bytes_test.cpp
 unit_tests_SOURCES += tests/unit/plugin_settings_test.cpp plugin/settings.cpp
@@ -35,8 +47,7 @@ unit_tests_SOURCES += tests/unit/image_store_tools.h tests/unit/catalogue_tools.
   tests/unit/image_store_catalogue_store_test.cpp tests/unit/image_store_catalogue_rebuild_test.cpp \
   tests/unit/image_store_catalogue_tasks_test.cpp tests/unit/image_store_catalogue_migration_test.cpp tests/unit/image_store_retention_test.cpp
 unit_tests_SOURCES += tests/unit/image_store_file_systems.h tests/unit/image_store_file_system_test.cpp tests/unit/image_store_seal_test.cpp \
-  tests/unit/image_store_names_test.cpp tests/unit/image_store_files_test.cpp tests/unit/image_store_model.h \
-  tests/unit/image_store_model.cpp tests/unit/image_store_faults_test.cpp
+  tests/unit/image_store_names_test.cpp tests/unit/image_store_files_test.cpp
 unit_tests_SOURCES += tests/unit/image_store_images.h tests/unit/image_store_chunker_test.cpp tests/unit/image_store_codec_test.cpp \
   tests/unit/image_store_pack_test.cpp tests/unit/image_store_manifest_test.cpp tests/unit/image_store_store_test.cpp \
   tests/unit/image_store_size_test.cpp tests/unit/backend_page_runs_test.cpp
