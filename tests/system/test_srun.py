@@ -246,7 +246,8 @@ def test_holds_change_nothing(bed):
 
 
 def test_scenarios_with_a_fake_srun(bed):
-    workload(bed, "fake_sckptd.py")
+    for name in ("fake_sckptd.py", "fake_step_tasks.py"):
+        workload(bed, name)
     program = workload(bed, "fake_steps.py")
     names = bed.run("n1", ["python3", program, "--list"], user="user1").stdout.split()
     assert len(names) > 20

@@ -1,154 +1,24 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// StoreClient with the real sckpt-store, as the service user where the tests run as root: images go into the store and come back, and
-// what has been tampered with, is missing, hangs or dies is told for what it is, with nothing left behind.
+// StoreClient with the real sckpt-store: images go into the store and come back, and what has been tampered with, is missing or is not the
+// store that was meant is told for what it is, with nothing left behind.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <set>
+#include <string>
 #include <thread>
+#include <vector>
 
-#include <fcntl.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/process.h"
-#include "daemon/owned_tree.h"
-#include "daemon/store_client.h"
-#include "image_store/names.h"
-#include "tests/unit/image_store_tools.h"
+#include "tests/unit/store_client_tools.h"
 
 using namespace sckpt;
 using namespace sckpt::test;
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
-
-namespace {
-
-constexpr std::size_t kMiB = 1u << 20;
-const std::string kThisStore = "00000000-0000-4000-8000-000000000001", kOtherStore = "00000000-0000-4000-8000-000000000002";
-
-struct Site {
-    Site() {
-        REQUIRE(::chmod((top / "").c_str(), 0711) == 0);
-        config.store.directory = top / "store";
-        config.store.key = top / "key";
-        config.store.timeout_seconds = 20;
-        config.store.user = ::getpwnam("sckpt") != nullptr ? "sckpt" : "nobody";
-        REQUIRE(write_key_file(config.store.key, false).has_value());
-        fs::create_directory(config.store.directory);
-        mark(kThisStore);
-        REQUIRE(::chmod(config.store.directory.c_str(), 0700) == 0);
-        if (::geteuid() == 0) REQUIRE(::chown(config.store.directory.c_str(), service()->pw_uid, service()->pw_gid) == 0);
-    }
-    // Makes it that store; "": none.
-    void mark(const std::string& id) const {
-        const std::string file = in_store(kStoreIdFile);
-        fs::remove(file);
-        if (id.empty()) return;
-        write_text(file, "{\"id\": \"" + id + "\", \"cluster\": \"c\"}");
-        if (::geteuid() == 0) REQUIRE(::chown(file.c_str(), service()->pw_uid, service()->pw_gid) == 0);
-    }
-    const passwd* service() const { return ::getpwnam(config.store.user.c_str()); }
-    static StoreClient client(const Config& config) { return StoreClient(config, fs::read_symlink("/proc/self/exe").parent_path() / "sckpt-store"); }
-    StoreClient client() const { return client(config); }
-    // One whose worker is this script.
-    StoreClient client(const std::string& script) const {
-        write_text(top / "worker", "#!/bin/sh\n" + script + "\n");
-        fs::permissions(top / "worker", fs::perms(0755));
-        return StoreClient(config, top / "worker");
-    }
-    std::string make_image(const std::string& name, std::size_t bytes, std::uint64_t seed) const {
-        const std::string directory = top / name;
-        fs::create_directories(directory + "/below");
-        write_text(directory + "/pages-1.img", noise(bytes, seed) + std::string(kMiB, '\0'));
-        write_text(directory + "/core-1.img", noise(1000, seed + 1));
-        write_text(directory + "/below/files.img", "");
-        write_text(directory + "/dump.log", "not part of it");
-        return directory;
-    }
-    static StoreClient::Drain drain_of(const std::string& image, std::int64_t row) {
-        StoreClient::Drain drain;
-        drain.image = image;
-        drain.backend = "none";
-        drain.identity.job_id = 12;
-        drain.identity.uid = 1000;
-        drain.identity.job_row = 7;
-        drain.identity.checkpoint_row = row;
-        drain.identity.task = "batch";
-        drain.needs.backend = "none";
-        drain.user_files = {{"/home/u/\xff out", 5, 6, true, false}};
-        drain.directory = "job-12-7";
-        drain.name = "ckpt-" + std::to_string(row) + "-batch";
-        drain.leave_out = {"dump.log"};
-        drain.threads = 2;
-        return drain;
-    }
-    StoreClient::Fetch fetch_of(const StoredImage& image, std::int64_t row, const std::string& name = "back") const {
-        return {{image.manifest, image.digest}, row, 12, 1000, top / name, {}, 2};
-    }
-    std::string in_store(const std::string& path) const { return config.store.directory + "/" + path; }
-
-    TempDir top;
-    Config config;
-};
-
-void check_same_files(const std::string& image, const std::string& back) {
-    for (const char* name : {"/pages-1.img", "/core-1.img", "/below/files.img"}) CHECK(read_text(image + name) == read_text(back + name));
-    CHECK_FALSE(fs::exists(back + "/dump.log"));
-}
-
-// Every file and directory of the tree is the caller's, and nobody else gets at it.
-bool is_private(const std::string& tree) {
-    const auto mine = [](const fs::path& path) {
-        struct stat st {};
-        return ::lstat(path.c_str(), &st) == 0 && st.st_uid == ::geteuid() && st.st_gid == ::getegid() &&
-               (st.st_mode & 07777) == (S_ISDIR(st.st_mode) ? 0700 : 0600);
-    };
-    return mine(tree) && std::ranges::all_of(fs::recursive_directory_iterator(tree), mine, [](const auto& entry) { return entry.path(); });
-}
-
-std::optional<pid_t> running_worker() {
-    const auto tree = process_tree(::getpid());
-    for (const pid_t pid : tree.value_or(std::vector<pid_t>()))
-        if (pid != ::getpid())
-            if (const auto identity = process_identity(pid); identity && identity->command.starts_with("sckpt-store")) return pid;
-    return std::nullopt;
-}
-
-// Says why, where a test fails for it.
-template <class T>
-bool good(const Result<T>& result) {
-    if (!result) UNSCOPED_INFO(result.error().text);
-    return result.has_value();
-}
-
-template <class Condition>
-bool eventually(Condition condition) {
-    for (const auto end = std::chrono::steady_clock::now() + 20s; std::chrono::steady_clock::now() < end; std::this_thread::sleep_for(5ms))
-        if (condition()) return true;
-    return false;
-}
-
-// Runs a drain that takes long, and does something to its worker once that has begun to work.
-template <class F>
-Result<StoredImage> disturbed_drain(const Site& site, const std::string& image, F disturb, StoreCall call = {}) {
-    std::atomic<bool> working = false;
-    call.bytes_per_second = 4 * kMiB;
-    call.progress = [&](std::uint64_t, std::uint64_t) { working = true; };
-    Result<StoredImage> stored = fail(Errc::internal, "it did not run");
-    std::jthread drain([&] { stored = site.client().drain(Site::drain_of(image, 1), call); });
-    CHECK(eventually([&] { return working.load(); }));
-    if (const auto worker = running_worker()) disturb(*worker);
-    else FAIL_CHECK("there is no worker");
-    drain.join();
-    CHECK_FALSE(running_worker().has_value());
-    return stored;
-}
-
-}  // namespace
 
 TEST_CASE("an image goes into the store and comes back") {
     const Site site;
@@ -422,130 +292,4 @@ TEST_CASE("in another store than the one that was meant, or in none, nothing is 
     CHECK(site.client().usable({})->id == kThisStore);
     CHECK(site.client().usable({})->cluster == "c");
     CHECK(good(site.client().fetch(site.fetch_of(*one, 1), {.store = kThisStore})));
-}
-
-TEST_CASE("a worker that dies, hangs or is no longer wanted ends the call, and nothing of it is left") {
-    Site site;
-    const std::string image = site.make_image("image", 30 * kMiB, 1);
-    const auto killed = disturbed_drain(site, image, [](pid_t worker) { ::kill(worker, SIGKILL); });
-    REQUIRE_FALSE(killed.has_value());
-    CHECK(killed.error().code == Errc::io);
-    CHECK(killed.error().text.contains("killed by SIGKILL"));
-    CHECK(is_private(image));
-
-    site.config.store.timeout_seconds = 3;
-    const auto hung = disturbed_drain(site, image, [](pid_t worker) { ::kill(worker, SIGSTOP); });
-    REQUIRE_FALSE(hung.has_value());
-    CHECK(hung.error().code == Errc::timeout);
-    CHECK(hung.error().text.contains("has not moved for 3s"));
-
-    std::atomic<bool> stop = false;
-    StoreCall call;
-    call.stop = &stop;
-    const auto stopped = disturbed_drain(site, image, [&](pid_t) { stop = true; }, call);
-    REQUIRE_FALSE(stopped.has_value());
-    CHECK(stopped.error().code == Errc::busy);
-
-    CHECK(site.client("exit 7").usable({}).error().text.contains("exit code 7"));
-    site.config.store.timeout_seconds = 1;
-    CHECK(site.client("sleep 1000").usable({}).error().code == Errc::timeout);
-    CHECK(StoreClient(site.config, "/nonexistent/worker").usable({}).error().code == Errc::not_found);
-}
-
-TEST_CASE("a fetch whose worker dies leaves no target") {
-    const Site site;
-    const auto stored = site.client().drain(Site::drain_of(site.make_image("image", 30 * kMiB, 1), 1), {});
-    REQUIRE(good(stored));
-    Result<StoreClient::Fetched> fetched;
-    StoreCall call;
-    call.bytes_per_second = kMiB;
-    std::jthread fetch([&] { fetched = site.client().fetch(site.fetch_of(*stored, 1), call); });
-    CHECK(eventually([&] { return fs::exists(site.top / "back/pages-1.img"); }));
-    if (const auto worker = running_worker()) ::kill(*worker, SIGKILL);
-    fetch.join();
-    REQUIRE_FALSE(fetched.has_value());
-    CHECK(fetched.error().code == Errc::io);
-    CHECK_FALSE(fs::exists(site.top / "back"));
-}
-
-TEST_CASE("the worker has the store and what it was handed, and no more") {
-    if (::geteuid() != 0) SKIP("needs root");
-    const Site site;
-    const UniqueFd inheritable(::open(site.config.store.key.c_str(), O_RDONLY));  // deliberately without O_CLOEXEC
-    const std::string out = site.in_store("seen");
-    const auto seen = [&](const std::string& command) {
-        CHECK_FALSE(site.client("(" + command + ") > " + out + " 2>&1").usable({}).has_value());
-        return read_text(out);
-    };
-    CHECK(seen("ls -l /proc/$$/fd 2>/dev/null; cat " + site.config.store.key).contains("Permission denied"));
-    CHECK(seen("grep -c '' " + site.top / "image/core-1.img").contains("No such file"));
-    CHECK(seen("echo $$") == "1\n");
-    CHECK(seen("env").find("PATH") == std::string::npos);
-    CHECK(seen("ulimit -Hc") == "0\n");
-    const std::string status = seen("grep -E '^(Uid|CapBnd|CapEff|NoNewPrivs):' /proc/self/status");
-    CHECK(status.contains("Uid:\t" + std::to_string(site.service()->pw_uid) + "\t"));
-    CHECK(status.contains("CapEff:\t0000000000000000\n"));
-    CHECK(status.contains("NoNewPrivs:\t1\n"));
-    // 0, 1, 2, its socket, what the shell needs for itself, and ls's own directory; never the key.
-    const std::string descriptors = seen("ls -l /proc/self/fd");
-    CHECK_FALSE(descriptors.contains("key"));
-    CHECK(std::ranges::count(descriptors, '\n') <= 8);
-}
-
-TEST_CASE("a worker that has another image sealed than it was told to store gets no seal") {
-    if (!fs::exists("/usr/bin/python3")) SKIP("needs python3");
-    const Site site;
-    const std::string image = site.make_image("image", 1000, 1);
-    // Asks for seals of these heads, made from the one that it was given, and tells what it was answered.
-    const auto answers = [&](const std::string& heads) {
-        const auto stored = site.client("exec /usr/bin/python3 -c '\n"
-                                        "import json, socket\n"
-                                        "s = socket.socket(fileno=3)\n"
-                                        "head = json.loads(json.loads(s.recv(1 << 20)[1:])[\"head\"])\n"
-                                        "def ask(**changes):\n"
-                                        "    asked = {**head, \"identity\": {**head[\"identity\"], **changes}}\n"
-                                        "    text = json.dumps({\"kind\": \"seal\", \"head\": json.dumps(asked), \"rest\": \"0\" * 64})\n"
-                                        "    s.send(b\".\" + text.encode())\n"
-                                        "    return json.loads(s.recv(1 << 20)[1:])[\"kind\"]\n"
-                                        "said = \" \".join([" + heads + "])\n"
-                                        "s.send(b\".\" + json.dumps({\"kind\": \"failed\", \"code\": 3, \"text\": said}).encode())\n'")
-                                .drain(Site::drain_of(image, 1), {});
-        REQUIRE_FALSE(stored.has_value());
-        return stored.error().text.substr(stored.error().text.rfind(':') + 2);
-    };
-    CHECK(answers("ask()") == "sealed");
-    CHECK(answers("ask(job_id=13)") == "refused");
-    CHECK(answers("ask(uid=0), ask()") == "refused refused");  // it has had its one seal to ask for
-    CHECK(answers("ask(checkpoint_row=2), ask(user=\"root\")") == "refused refused");
-    CHECK(answers("ask(), ask()") == "sealed refused");
-}
-
-TEST_CASE("a tree is taken over only when it is plain files and directories, and nobody writes to it any more") {
-    const TempDir top;
-    const std::string tree = top / "tree";
-    fs::create_directories(tree + "/below");
-    write_text(tree + "/below/a.img", "a");
-    const UniqueFd directory(::open(tree.c_str(), O_RDONLY | O_DIRECTORY));
-    {
-        const UniqueFd writer(::open((tree + "/below/a.img").c_str(), O_WRONLY));
-        const auto taken = take_over(directory.get());
-        REQUIRE_FALSE(taken.has_value());
-        CHECK(taken.error().code == Errc::denied);
-        CHECK(taken.error().text.contains("a.img"));
-    }
-    CHECK(take_over(directory.get()).has_value());
-    CHECK(is_private(tree));
-    CHECK(let_read(directory.get(), ::getegid()).has_value());
-    CHECK((fs::status(tree + "/below").permissions() & fs::perms::mask) == fs::perms(0750));
-    CHECK((fs::status(tree + "/below/a.img").permissions() & fs::perms::mask) == fs::perms(0640));
-    CHECK(take_back(directory.get()).has_value());
-    CHECK(is_private(tree));
-
-    REQUIRE(::mkfifo((tree + "/fifo").c_str(), 0600) == 0);
-    CHECK(take_over(directory.get()).error().code == Errc::invalid);
-    fs::remove(tree + "/fifo");
-    fs::create_symlink("/etc/passwd", tree + "/link");
-    const auto mode = fs::status("/etc/passwd").permissions();
-    CHECK_FALSE(take_over(directory.get()).has_value());
-    CHECK(fs::status("/etc/passwd").permissions() == mode);
 }

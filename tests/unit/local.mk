@@ -8,6 +8,8 @@ rpc_tests_SOURCES = tests/unit/munged_for_tests.h tests/unit/rpc_munge_test.cpp 
   tests/unit/cli_job_id_test.cpp tests/unit/cli_output_test.cpp tests/unit/cli_watch_test.cpp tests/unit/cli_clean_test.cpp
 rpc_tests_SOURCES += tests/unit/daemon_drain_grants_test.cpp daemon/drain_grants.cpp tests/unit/daemon_store_orders_test.cpp \
   daemon/store_orders.cpp tests/unit/catalogue_tools.h tests/unit/store_keeper_tools.h tests/unit/daemon_store_keeper_test.cpp \
+  tests/unit/daemon_store_keeper_compact_test.cpp tests/unit/daemon_store_keeper_orphans_test.cpp \
+  tests/unit/daemon_store_keeper_check_test.cpp tests/unit/daemon_store_keeper_rebuild_test.cpp \
   daemon/store_keeper.cpp daemon/store_keeper_compact.cpp daemon/store_keeper_orphans.cpp daemon/store_keeper_check.cpp \
   daemon/store_keeper_rebuild.cpp daemon/messages.cpp daemon/catalogue_file.cpp daemon/unremoved_files.cpp
 rpc_tests_SOURCES += tests/unit/daemon_node_part_test.cpp daemon/node_part.cpp daemon/fast_tier.cpp daemon/held_part.cpp
@@ -53,7 +55,8 @@ unit_tests_SOURCES += tests/unit/image_store_images.h tests/unit/image_store_chu
   tests/unit/image_store_size_test.cpp tests/unit/backend_page_runs_test.cpp
 unit_tests_SOURCES += tests/unit/backend_record_test.cpp tests/unit/backend_stats_test.cpp tests/unit/backend_cgroups_test.cpp \
   tests/unit/backend_user_files_test.cpp tests/unit/backend_credentials_test.cpp tests/unit/backend_log_reader_test.cpp
-unit_tests_SOURCES += tests/unit/daemon_store_client_test.cpp tests/unit/daemon_manifest_check_test.cpp
+unit_tests_SOURCES += tests/unit/store_client_tools.h tests/unit/daemon_store_client_test.cpp tests/unit/daemon_store_process_test.cpp \
+  tests/unit/daemon_owned_tree_test.cpp tests/unit/daemon_manifest_check_test.cpp
 unit_tests_SOURCES += tests/unit/daemon_deadline_test.cpp tests/unit/daemon_idle_group_test.cpp
 unit_tests_SOURCES += tests/unit/daemon_restart_policy_test.cpp daemon/restart_policy.cpp
 unit_tests_SOURCES += tests/unit/daemon_fast_tier_test.cpp daemon/fast_tier.cpp daemon/fast_tier_mount.cpp \

@@ -19,6 +19,9 @@
 
 namespace sckpt::test {
 
+constexpr std::int64_t kNow = 1'000'000;
+inline const StoreKeeper::Cancelled never = [] { return false; };
+
 class FakeStore final : public StoreAccess {
    public:
     std::map<std::string, std::uint64_t> files;
@@ -248,6 +251,22 @@ struct Kept {
         return std::ranges::all_of(named(), [&](const std::string& path) { return store.files.contains(path); });
     }
     CheckpointState state(const CheckpointRow& row) const { return row_of(catalogue, row.id).state; }
+};
+
+inline std::vector<rpc::Orphan> of_kind(const rpc::OrphansReply& reply, rpc::Orphan::Kind kind) {
+    std::vector<rpc::Orphan> found;
+    for (const rpc::Orphan& orphan : reply.orphans())
+        if (orphan.kind() == kind) found.push_back(orphan);
+    return found;
+}
+
+// Three images that share packs, of which the oldest goes by retention; one bad; and a torn drain.
+struct Busy : Kept {
+    RowId job = add_job(catalogue);
+    CheckpointRow first = make(job);
+    CheckpointRow second = make(job, {pack_name(first)});
+    CheckpointRow third = make(job, {pack_name(first), pack_name(second)});
+    Busy() { store.files["job-12-1/ckpt-9-batch-00cc.pack"] = 77; }
 };
 
 }  // namespace sckpt::test

@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 
-from fake_sckptd import (ENDED, FINISH, GO_ON, HELD, HOLD, LAUNCH, RESTORED, RESTORING, STARTED, Bench, Daemon, expect, hello, send_status)
+import fake_step_tasks
+from fake_sckptd import (ENDED, GO_ON, HELD, HOLD, LAUNCH, RESTORED, RESTORING, STARTED, Bench, Daemon, expect, hello, send_status)
 
 STUB = "/usr/libexec/sckpt/sckpt-srun"
 # An srun whose "tasks" are the rest of its command line: says what the plug-in says, when the file that it is named after lets it.
@@ -398,131 +399,13 @@ def a_bad_state_is_refused(bench):
     expect(process, 75, "the state of sckpt-run has a bad line: rubbish", "")
 
 
-# ---- tasks of steps
-def task(bench, *program, resume_from=0, stdin=subprocess.DEVNULL):
-    daemon = Daemon(bench.path)
-    process = bench.run(*program, step=3, stdin=stdin, more=["--step-key=5", f"--resume-from={resume_from}", "--tasks=9"])
-    peer = daemon.accept()
-    return process, peer, peer.receive_hello()
-
-
-def close_input(process):
-    process.stdin.close()
-    process.stdin = None  # or communicate(), which takes the rest of the output, would flush it
-
-
-def close_all(fds):
-    for fd in fds:
-        os.close(fd)
-
-
-def a_task_says_what_it_is(bench):
-    process, peer, said = task(bench, "echo", "never", resume_from=12)
-    assert (said["step_key"], said["tasks"], said["resume_from"]) == (5, 9, 12), said
-    close_all(said["fds"])
-    peer.say(FINISH, wait_status=signal.SIGUSR1)
-    expect(process, -signal.SIGUSR1, stdout="")
-
-
-def a_task_that_goes_on_waits_for_its_word(bench):
-    process, peer, said = task(bench, "echo", "begun", resume_from=12)
-    close_all(said["fds"])
-    time.sleep(3)
-    assert process.poll() is None
-    peer.say(LAUNCH)
-    expect(process, 0, stdout="begun\n")
-    peer.receive(STARTED)
-    assert peer.receive(ENDED)["wait_status"] == 0
-
-
-def state_of(peer):
-    peer.say(HOLD)
-    state, = peer.receive(HELD)["fds"]
-    with os.fdopen(state) as file:
-        return int(re.search(r"stdin (\d+)", file.read())[1])
-
-
-def consumed_input_is_counted(bench):
-    process, peer, said = task(bench, "bash", "-c", "head -c 5; echo; read -r line; echo \"$line\"; until [ -e $0 ]; do sleep 0.02; done; cat; echo end",
-                               f"{bench.path}.go", stdin=subprocess.PIPE)
-    peer.say(LAUNCH)
-    peer.receive(STARTED)
-    process.stdin.write("12345line\nrest ")
-    process.stdin.flush()
-    assert process.stdout.readline() == "12345\n" and process.stdout.readline() == "line\n"
-    assert state_of(peer) == 10
-    process.stdin.write("and more\n")
-    close_input(process)
-    with open(f"{bench.path}.go", "w"):
-        pass
-    time.sleep(0.1)
-    assert state_of(peer) == 10 and process.poll() is None   # nothing moves, and the end is not seen either
-    peer.say(GO_ON)
-    expect(process, 0, stdout="rest and more\nend\n")
-
-
-def ended_input_is_not_ended_by_a_hold(bench):
-    process, peer, said = task(bench, "bash", "-c", "echo up; until [ -e $0 ]; do sleep 0.02; done; cat", f"{bench.path}.go", stdin=subprocess.PIPE)
-    peer.say(LAUNCH)
-    peer.receive(STARTED)
-    process.stdin.write("x" * 60_000)
-    close_input(process)
-    assert process.stdout.readline() == "up\n"
-    for _ in range(3):
-        assert state_of(peer) == 0
-        peer.say(GO_ON)
-    with open(f"{bench.path}.go", "w"):
-        pass
-    expect(process, 0, stdout="x" * 60_000)
-
-
-def holds_do_not_disturb_the_input(bench):
-    process, peer, said = task(bench, "md5sum", stdin=subprocess.PIPE)
-    peer.say(LAUNCH)
-    peer.receive(STARTED)
-    before = 0
-    for turn in range(100):
-        process.stdin.write(f"{turn:0100000}")
-        process.stdin.flush()
-        consumed = state_of(peer)
-        assert before <= consumed <= (turn + 1) * 100_000
-        before = consumed
-        peer.say(GO_ON)
-    close_input(process)
-    expected = subprocess.run(["md5sum"], input="".join(f"{turn:0100000}" for turn in range(100)), capture_output=True, text=True, check=True).stdout
-    expect(process, 0, stdout=expected)
-
-
-def consumed_input_is_left_out_after_a_restart(bench):
-    process, peer, said = task(bench, "echo", "never", resume_from=12, stdin=subprocess.PIPE)
-    inherited, status = said["fds"][0], socket.socket(fileno=said["fds"][3])
-    close_all(said["fds"][1:3])
-    with tempfile.TemporaryFile("w+") as file:
-        file.write("next 0\nstdin 100000\n")
-        file.seek(0)
-        peer.say(RESTORING, resume_from=12, fd=file.fileno())
-    child = subprocess.Popen(["cat"], stdin=inherited, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    pidfd = os.pidfd_open(child.pid)
-    send_status(status, RESTORED, 0, pidfd)
-    os.close(pidfd)
-    peer.receive(STARTED)
-    process.stdin.write("x" * 100_000 + "rest\n")
-    close_input(process)
-    assert child.stdout.readline() == "rest\n"
-    os.close(inherited)
-    assert child.wait(20) == 0   # it has seen the end
-    send_status(status, 2, 0)
-    expect(process, 0, stdout="")
-
-
 SCENARIOS = {f.__name__: f for f in (
     a_stub_ends_as_its_srun, an_srun_gets_what_its_stub_got, a_closed_descriptor_is_dev_null, signals_go_to_the_srun, a_stopped_stub_stops_its_srun,
     a_killed_stub_kills_its_srun, many_sruns_at_once, without_the_directory_sruns_are_left_alone, standard_input_goes_through,
     input_is_replayed_after_a_restart, too_much_input_is_told, a_hold_leaves_no_connection, an_srun_that_begins_in_a_hold_waits,
     an_srun_that_gets_its_step_in_a_hold_waits, a_lost_daemon_ends_the_hold, a_stub_that_cannot_let_go_holds_nothing_up, every_step_ends_once,
-    a_step_that_has_not_come_back_is_not_new, a_stub_of_an_unknown_step_is_not_started, a_bad_state_is_refused, a_task_says_what_it_is,
-    a_task_that_goes_on_waits_for_its_word, consumed_input_is_counted, ended_input_is_not_ended_by_a_hold, holds_do_not_disturb_the_input,
-    consumed_input_is_left_out_after_a_restart)}
+    a_step_that_has_not_come_back_is_not_new, a_stub_of_an_unknown_step_is_not_started, a_bad_state_is_refused, *fake_step_tasks.SCENARIOS)}
+
 
 def end_all_that_was_started():
     """This process is the one that orphans come to."""
@@ -535,7 +418,6 @@ def end_all_that_was_started():
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-
 
 
 if __name__ == "__main__":
