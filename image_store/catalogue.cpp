@@ -328,7 +328,7 @@ Result<> Catalogue::failed(RowId checkpoint, const std::string& reason) {
     });
 }
 
-// Which of its chunks are damaged is not known here, so no new image may refer to any pack of it.
+// Which of the image's chunks are damaged is not known here, so no new one may refer to any pack of it.
 Result<> Catalogue::bad(RowId checkpoint, const std::string& reason, const std::string& digest) {
     return impl_->write([&]() -> Result<> {
         SCKPT_TRY(impl_->find_in(checkpoint, {CheckpointState::complete}, CheckpointState::bad));
@@ -337,7 +337,7 @@ Result<> Catalogue::bad(RowId checkpoint, const std::string& reason, const std::
             if (!image) return fail(Errc::busy, std::format("the checkpoint in row {} was rewritten since it was found bad", checkpoint));
         }
         SCKPT_TRY(impl_->set_state(checkpoint, CheckpointState::bad));
-        SCKPT_TRY(impl_->database.execute(sql::kSuspectPacks, checkpoint));
+        SCKPT_TRY(impl_->database.execute(sql::kSuspectPacks, checkpoint, digest));
         return impl_->database.execute(sql::kSetReason, checkpoint, reason);
     });
 }

@@ -175,8 +175,8 @@ class Catalogue {
     // checkpoint. Errc::corrupt: one of those packs was found bad meanwhile, so this checkpoint may be no better.
     Result<> complete(RowId checkpoint, const std::vector<StoredTask>& images, std::int64_t now);
     Result<> failed(RowId checkpoint, const std::string& reason);          // from preparing or captured only
-    // From complete only. digest: of the manifest that was found bad; Errc::busy when no image of the checkpoint has it any more: it was rewritten,
-    // and read whole for that. "": whatever it has.
+    // From complete only. digest: of the manifest that was found bad, whose packs nobody builds on any more; Errc::busy when no image of the
+    // checkpoint has it any more: it was rewritten, and read whole for that. "": all of its images are.
     Result<> bad(RowId checkpoint, const std::string& reason, const std::string& digest = "");
     // Removes the row; its manifests, and packs that no other image refers to, become garbage, all in one transaction. Refused (Errc::denied)
     // for: the newest complete one of a live job or of a step of it, a pinned one, one that is leased or the base of a drain. `now`: for the

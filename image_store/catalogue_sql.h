@@ -92,7 +92,7 @@ inline constexpr const char* kSetUrgent = "UPDATE checkpoints SET urgent = 1 WHE
 inline constexpr const char* kRemoveCheckpoint = "DELETE FROM checkpoints WHERE id = ?1";
 inline constexpr const char* kSuspectPacks =
     "UPDATE packs SET suspect = 1 WHERE id IN "
-    "(SELECT r.pack FROM images i JOIN pack_refs r ON r.image = i.id WHERE i.checkpoint = ?1)";
+    "(SELECT r.pack FROM images i JOIN pack_refs r ON r.image = i.id WHERE i.checkpoint = ?1 AND ?2 IN ('', i.digest))";
 
 // images and files
 inline constexpr const char* kAddImage =

@@ -8,6 +8,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "image_store/catalogue_schema.h"
+#include "image_store/seal.h"
 #include "tests/unit/catalogue_tools.h"
 
 using namespace sckpt;
@@ -65,7 +66,30 @@ void make_version_2(const std::string& path) {
             "PRAGMA user_version = 2");
 }
 
+// As version 3 left it, which knew its store, what it could not read there, and which checkpoints a job had gone back behind; still with one image
+// for each checkpoint.
+void make_version_3(const std::string& path) {
+    make_version_2(path);
+    Sql sql(path);
+    sql.run(::sckpt::sql::kMigrations[2]);
+    sql.run("UPDATE texts SET value = 'a-store' WHERE name = 'store';"
+            "UPDATE checkpoints SET passed = 1, reason = 'gone back behind' WHERE id = 12;"
+            "UPDATE checkpoints SET base = 11 WHERE id IN (15, 16);"
+            "INSERT INTO unreadable VALUES ('job-77-5/ckpt-1-batch-0123456789abcdef.manifest', 77, 'input/output error');"
+            "PRAGMA user_version = 3");
+}
+
 }  // namespace
+
+TEST_CASE("a text that has made databases is never changed", "[catalogue]") {
+    const std::vector<std::string> digests{"c1d8f51d77dd15949acf1465902ce2d4779d3fefed279d8bff99b5e1d73203ef",
+                                           "50e9051d89836a97305851ae9218249c10bbfd3dbd7ee2da5f4e90e6729944af",
+                                           "f325c291ae68c70c1a9c69445eb0ce7c2bc7fc6adcaf023cfef83d99d71c290a",
+                                           "68817eafaaf9f9c4675fd05da292132cc3a7121d0bc0d1257b6ae6df1c010389"};
+    REQUIRE(std::size(::sckpt::sql::kMigrations) == digests.size());
+    REQUIRE(digests.size() == Catalogue::kSchemaVersion);
+    for (std::size_t i = 0; i < digests.size(); ++i) CHECK(to_hex(digest_of(::sckpt::sql::kMigrations[i])) == digests[i]);
+}
 
 TEST_CASE("a database of version 1 keeps every row, and its images are none any more", "[catalogue]") {
     const TempDir directory;
@@ -171,13 +195,45 @@ TEST_CASE("a database of version 2 keeps every checkpoint, each of one image", "
     CHECK(Sql(path).values("PRAGMA foreign_key_check; PRAGMA integrity_check") == "ok");
 }
 
+TEST_CASE("a database of version 3 keeps its store, what was passed, and what could not be read", "[catalogue]") {
+    const TempDir directory;
+    const std::string path = directory / "catalogue.sqlite";
+    make_version_3(path);
+    {
+        Catalogue catalogue = open_catalogue(path);
+        CHECK_FALSE(catalogue.needs_rebuild());
+        CHECK(catalogue.store_id() == "a-store");
+        CHECK(catalogue.set_store_id("another").error().code == Errc::exists);
+        CHECK((*catalogue.unreadable_of(77))->why == "input/output error");
+        CHECK_FALSE(*catalogue.unreadable_of(12));
+        const auto rows = *catalogue.checkpoints(3);
+        REQUIRE(rows.size() == 6);
+        for (const CheckpointRow& row : rows) {
+            INFO("checkpoint " << row.id);
+            CHECK(row.passed == (row.id == 12));
+            CHECK(row.images == (row.state == State::preparing ? 0 : 1));
+            CHECK(catalogue.images(row.id)->size() == row.images);
+        }
+        CHECK((*catalogue.newest_complete(3))->id == 11);  // the job has gone back behind the newer one
+        CHECK(rows[4].base == 11);
+        CHECK(catalogue.named_files()->size() == 6);
+        CHECK(catalogue.remove_checkpoint(11, 2000).error().code == Errc::denied);  // pinned, and what the job goes on from
+        CHECK(begin(catalogue, 3).base == 11);
+    }
+    Catalogue again = open_catalogue(path);
+    CHECK(again.store_id() == "a-store");
+    CHECK(again.checkpoints(3)->size() == 7);
+    CHECK(Sql(path).values("PRAGMA foreign_key_check; PRAGMA integrity_check") == "ok");
+}
+
 TEST_CASE("a migrated database has the schema of a new one", "[catalogue]") {
     const TempDir directory;
     make_version_1(directory / "1");
     make_version_2(directory / "2");
-    for (const char* name : {"1", "2", "new"}) open_catalogue(directory / name);
+    make_version_3(directory / "3");
+    for (const char* name : {"1", "2", "3", "new"}) open_catalogue(directory / name);
     const char* const schema = "SELECT sql FROM sqlite_schema ORDER BY name";
-    for (const char* name : {"1", "2"}) CHECK(Sql(directory / name).values(schema) == Sql(directory / "new").values(schema));
+    for (const char* name : {"1", "2", "3"}) CHECK(Sql(directory / name).values(schema) == Sql(directory / "new").values(schema));
 }
 
 TEST_CASE("a schema of the future, another program's database and what is none are refused and left alone", "[catalogue]") {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <format>
 
+#include <catch2/generators/catch_generators.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "image_store/catalogue_sql.h"
@@ -231,6 +232,23 @@ TEST_CASE("no pack of a bad checkpoint is in any base, whichever task's it is", 
     complete_tasks(catalogue, damaged, kTasks, &shared);
     REQUIRE(catalogue.bad(damaged.id, "a chunk of 1.0 does not verify"));
     CHECK(begin(catalogue, job).base == alone.id);
+}
+
+TEST_CASE("of a bad checkpoint only the image that was found bad is not built on", "[catalogue]") {
+    Catalogue catalogue = open_catalogue();
+    const RowId job = add_job(catalogue);
+    const CheckpointRow first = begin(catalogue, job), second = [&] {
+        complete_tasks(catalogue, first);
+        return begin(catalogue, job);
+    }();
+    REQUIRE(capture_tasks(catalogue, second, kTasks));
+    std::vector<StoredTask> images = stored_tasks(second, kTasks, &first);
+    std::erase_if(images[0].image.packs, [&](const PackUse& pack) { return pack.path == pack_name(first, kTasks[0]); });
+    REQUIRE(catalogue.complete(second.id, images, 101));
+    const bool named = GENERATE(false, true);
+    const std::string digest = stored_as(second, kTasks[0]).digest;
+    REQUIRE(catalogue.bad(second.id, "a chunk of its own pack does not verify", named ? digest : ""));
+    CHECK(begin(catalogue, job).base == (named ? first.id : 0));  // that image has no pack of the first one's; others have
 }
 
 TEST_CASE("compaction changes over the images of one task and leaves the others", "[catalogue]") {
