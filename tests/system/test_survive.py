@@ -2,7 +2,7 @@
 """Unmodified batch jobs lose their node at random moments, at least three times each, and end with the output of an undisturbed run.
 
 Four different programs run at once on one node; that node is killed, the jobs come back on others, and so on. SURVIVE_ROUNDS rounds
-of four runs (2 by default, 5 make twenty runs)."""
+of four runs (2 by default, 5 make twenty runs). However slow the machine is, no program ends before its last node is killed."""
 import json
 import os
 import random
@@ -11,7 +11,8 @@ ROUNDS = int(os.environ.get("SURVIVE_ROUNDS", "2"))
 KILLS = 3
 STEPS = 220
 PACE = 0.15
-TIMEOUT = 300 * ROUNDS
+TIMEOUT = 600 * ROUNDS
+LIMIT = 180      # for one thing that happens in seconds when the machine is not busy
 W = "/shared/workloads"
 
 PROGRAMS = {
@@ -62,8 +63,9 @@ def start_jobs(bed, base, node):
     for name in PROGRAMS:
         directory = f"{base}/{name}"
         bed.run("ctl", ["mkdir", "-p", directory], user="user1")
+        bed.write(f"{directory}/hold", "")
         jobs[name] = bed.sbatch(script(directory, name, PACE), "--ckpt=3s", f"--output={directory}/out.txt", f"--job-name={name}")
-    bed.wait(lambda: all(bed.job_state(job) == "RUNNING" for job in jobs.values()), 30, "all jobs run", pause=0.2)
+    bed.wait(lambda: all(bed.job_state(job) == "RUNNING" for job in jobs.values()), LIMIT, "all jobs run", pause=0.2)
     bed.run("ctl", ["scontrol", "update", f"nodename={others}", "state=resume"])
     return jobs
 
@@ -75,7 +77,7 @@ def reference(bed, base):
         directory = f"{base}/reference-{name}"
         bed.run("ctl", ["mkdir", "-p", directory], user="user1")
         job = bed.sbatch(script(directory, name, 0), f"--output={directory}/out.txt")
-        bed.wait_job(job, "COMPLETED", timeout=120)
+        bed.wait_job(job, "COMPLETED", timeout=LIMIT)
         wanted[name] = results(bed, directory)
     return wanted
 
@@ -85,22 +87,24 @@ def one_round(bed, base, wanted, chance):
     jobs = start_jobs(bed, base, victim)
     for _ in range(KILLS):
         before = {name: newest_complete(bed, job) if bed.job(job)["Restarts"] != "0" else 0 for name, job in jobs.items()}
-        bed.wait(lambda: all(newest_complete(bed, job) > before[name] for name, job in jobs.items()), 90,
+        bed.wait(lambda: all(newest_complete(bed, job) > before[name] for name, job in jobs.items()), LIMIT,
                  "each job has a complete checkpoint newer than its last restart", pause=0.3)
         last = chance.random() * 3
         moment = bed.run("ctl", ["date", "+%s.%N"]).stdout
         bed.wait(lambda: float(bed.run("ctl", ["date", "+%s.%N"]).stdout) > float(moment) + last, 10, "a random moment")
         victims = {bed.job(job)["BatchHost"] for job in jobs.values()}
         restarts = {name: int(bed.job(job)["Restarts"]) for name, job in jobs.items()}
-        assert all(bed.job_state(job) == "RUNNING" for job in jobs.values()), "a job ended before its node could be killed"
+        assert all(bed.job_state(job) == "RUNNING" for job in jobs.values()), {name: bed.job(job) for name, job in jobs.items()}
         for node in victims:
             bed.kill_node(node)
         bed.wait(lambda: all(int(bed.job(job)["Restarts"]) > restarts[name] and bed.job_state(job) == "RUNNING" for name, job in jobs.items()),
-                 90, "all jobs run again elsewhere", pause=0.3)
+                 LIMIT, "all jobs run again elsewhere", pause=0.3)
         for node in victims:
             bed.heal_node(node)
     for name, job in jobs.items():
-        fields = bed.wait_job(job, timeout=180)
+        bed.path(f"{base}/{name}/hold").unlink()
+    for name, job in jobs.items():
+        fields = bed.wait_job(job, timeout=LIMIT)
         assert fields["JobState"] == "COMPLETED", f"{name}: {fields['JobState']}\n{bed.output(job)[-2000:]}"
         assert int(fields["Restarts"]) >= KILLS
         got = results(bed, f"{base}/{name}")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Workload: several files written at once, some held open all the time, some opened again for each line, in folders of their own.
 
-many_files.py STEPS PACE: what the files hold at the end depends on STEPS alone. Files only grow."""
+many_files.py STEPS PACE: what the files hold at the end depends on STEPS alone. Files only grow. The last step waits until there is no file
+`hold`."""
 import os
 import sys
 import time
@@ -20,6 +21,8 @@ for step in range(STEPS):
     os.write(binary, value.to_bytes(4, "little") * 100)
     print("step", step, value, flush=True)
     time.sleep(PACE)
+    while step == STEPS - 2 and os.path.exists("hold"):
+        time.sleep(PACE)
 for file in held:
     file.close()
 os.close(binary)

@@ -2,11 +2,13 @@
 //
 // Workload: fills MIB mebibytes with numbers, changes a part of them in each step, and prints a checksum of all at the end.
 // memory MIB STEPS PACE_MS: the output depends on MIB and STEPS alone. The output goes to standard output and, appended, to sums.txt.
+// The last step waits until there is no file `hold`.
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static void pause_ms(long ms) {
     struct timespec left = {ms / 1000, ms % 1000 * 1000000L};
@@ -40,6 +42,7 @@ int main(int argc, char **argv) {
         fprintf(file, "%ld %llu\n", step, (unsigned long long)sum);
         fflush(file);
         pause_ms(pace);
+        while (step == steps - 2 && access("hold", F_OK) == 0) pause_ms(pace);
     }
     uint64_t all = 0;
     for (size_t i = 0; i < count; ++i) all = all * 31 + numbers[i];

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Workload: pipes, subshells, loops, command substitution and a background job, in plain bash.
-# pipes.sh STEPS PACE: the output depends on STEPS alone.
+# pipes.sh STEPS PACE: the output depends on STEPS alone. The last step waits until there is no file `hold`.
 steps=$1 pace=$2
 total=0
 exec 3>> lines.txt  # held open: a file that is closed at the moment of a checkpoint is not rolled back
@@ -19,5 +19,6 @@ for ((i = 0; i < steps; ++i)); do
   (echo "$i $total" >&3)
   { sleep "$pace"; } &
   wait $!
+  while [ -e hold ] && ((i == steps - 2)); do sleep "$pace"; done
 done
 echo "end $total"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Workload: threads that compute, child processes that answer over pipes, output lines and an appended file.
 
-threads_children.py STEPS PACE: the output depends on STEPS alone, whatever happens to the process in between. PACE seconds a step."""
+threads_children.py STEPS PACE: the output depends on STEPS alone, whatever happens to the process in between. PACE seconds a step, and the last
+one not before there is no file `hold`."""
 import os
 import queue
 import sys
@@ -67,6 +68,8 @@ with open("steps.txt", "a", encoding="ascii") as steps:
         steps.write(f"{step} {sum(replies)}\n")
         steps.flush()
         time.sleep(PACE)
+        while step == STEPS - 2 and os.path.exists("hold"):
+            time.sleep(PACE)
 
 for to, back in children:
     to.close()
