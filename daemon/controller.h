@@ -156,7 +156,7 @@ class Controller {
     void abandon_unfinished(const JobRow& job, const std::string& reason);
     void ranks_changed(std::uint32_t job_id);
     void steps_found(const std::string& node, const rpc::StepsFound& found);
-    void dump_done(const std::string& node, const rpc::DumpDone& done);
+    void dump_done(const std::string& node, const rpc::DumpDone& done);  // takes the mutex itself
     void drain_request(const std::string& node, const rpc::DrainRequest& request);
     void drain_progress(const std::string& node, const rpc::DrainProgress& progress);
     void store_done(const std::string& node, const rpc::StoreDone& done);

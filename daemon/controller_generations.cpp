@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "daemon/controller.h"
+#include "daemon/running_job.h"
 #include "image_store/names.h"
 #include "rpc/task_name.h"
 
@@ -283,11 +284,25 @@ void Controller::steps_found(const std::string& node, const rpc::StepsFound& fou
     carry_out(kept, kept->generation.steps_found(node, steps));
 }
 
+// A job that Slurm ends gets signals first, and words in its output, and is then no moment to go on from. Slurm is asked after the dump: if the
+// job runs on then, nothing of its end was in the image. Without an answer it counts: a slurmctld that is away ends no job.
 void Controller::dump_done(const std::string& node, const rpc::DumpDone& done) {
-    const auto found = runs_.find(static_cast<RowId>(done.checkpoint_id()));
-    if (found == runs_.end()) return settle(node, static_cast<RowId>(done.checkpoint_id()));
+    std::unique_lock lock(mutex_);
+    if (waits_for_rebuild()) return;  // its node is asked again when its stock is taken
+    const RowId id = static_cast<RowId>(done.checkpoint_id());
+    const auto found = runs_.find(id);
+    if (found == runs_.end()) return settle(node, id);
     const Run run = found->second;
     if (!done.ok()) return carry_out(run, run->generation.failed(node, done.error()));
+    if (done.script() || !run->step.empty()) {  // what comes last before the capture
+        const auto job = catalogue_.job(run->job);
+        lock.unlock();
+        const Result<SlurmJob> slurm = slurm_job(run->job_id);
+        lock.lock();
+        if (run->finished) return settle(node, id);
+        const bool ends = slurm ? worked(job) && *job && !runs_on(*slurm, (*job)->slurm_restart_count) : slurm.error().code == Errc::not_found;
+        if (ends && !is_captured(*run)) return carry_out(run, run->generation.cancelled("Slurm was ending the job when it was dumped"));
+    }
     std::vector<GenerationImage> images;
     std::vector<EndedTask> ended;
     for (const rpc::DumpedImage& image : done.images()) {

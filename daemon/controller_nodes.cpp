@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "daemon/controller.h"
+#include "daemon/running_job.h"
 #include "rpc/local.h"
 
 namespace sckpt {
@@ -123,14 +124,14 @@ void Controller::handle(const std::string& node, const rpc::NodeMessage& message
     if (message.has_task_started()) return task_started(node, message.task_started().task());
     if (message.has_resume_query()) return resume_query(node, message.resume_query());
     if (message.has_restore_done()) return restore_done(node, message.restore_done());
+    if (message.has_dump_done()) return dump_done(node, message.dump_done());
     const std::lock_guard lock(mutex_);
     nodes_[node].info.set_last_seen(unix_now());
-    const bool of_images = message.has_dump_done() || message.has_drain_request() || message.has_drain_progress() || message.has_store_done() ||
-                           message.has_evicted() || message.has_steps_found();
+    const bool of_images = message.has_drain_request() || message.has_drain_progress() || message.has_store_done() || message.has_evicted() ||
+                           message.has_steps_found();
     if (of_images && waits_for_rebuild()) return;  // said again, or seen when the node's stock is taken
     switch (message.what_case()) {
         case rpc::NodeMessage::kTaskEnded: return task_ended(node, message.task_ended().task());
-        case rpc::NodeMessage::kDumpDone: return dump_done(node, message.dump_done());
         case rpc::NodeMessage::kDrainRequest: return drain_request(node, message.drain_request());
         case rpc::NodeMessage::kDrainProgress: return drain_progress(node, message.drain_progress());
         case rpc::NodeMessage::kStoreDone: return store_done(node, message.store_done());
@@ -151,7 +152,8 @@ Result<SlurmJob> Controller::slurm_job_of(const std::string& node, const rpc::Ta
     if (!is_batch(task)) {
         const std::lock_guard lock(mutex_);
         const auto known = slurm_jobs_.find(task.job_id());
-        if (known != slurm_jobs_.end() && known->second.uid == task.uid() && std::ranges::contains(known->second.nodes, node))
+        if (known != slurm_jobs_.end() && known->second.uid == task.uid() && runs_on(known->second, task.restart_count()) &&
+            std::ranges::contains(known->second.nodes, node))
             return known->second;
     }
     return slurm_job(task.job_id());
@@ -163,8 +165,12 @@ Result<SlurmJob> Controller::verify_task(const std::string& node, const rpc::Tas
     if (slurm.uid != task.uid())
         return fail(Errc::denied, std::format("uid {} on {} claims job {} of uid {}", task.uid(), node, task.job_id(), slurm.uid));
     if (!is_batch(task)) {
-        if (std::ranges::contains(slurm.nodes, node)) return slurm;
-        return fail(Errc::invalid, std::format("{} claims a task of job {}, which does not run there", node, task.job_id()));
+        if (!std::ranges::contains(slurm.nodes, node))
+            return fail(Errc::invalid, std::format("{} claims a task of job {}, which does not run there", node, task.job_id()));
+        // What is left of an earlier run, or of a job that is over, must be taken for no run of the job's.
+        if (runs_on(slurm, task.restart_count())) return slurm;
+        return fail(Errc::busy, std::format("{} reports a task of run {} of job {}, which is at run {} and {}", node, task.restart_count(),
+                                            task.job_id(), slurm.restart_count, slurm.state_name));
     }
     if (!slurm.batch || slurm.batch_host != node)
         return fail(Errc::invalid,

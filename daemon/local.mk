@@ -21,7 +21,7 @@ endif
 
 # the two daemons share the small file that speaks to Slurm
 noinst_LIBRARIES += libdaemon.a
-libdaemon_a_SOURCES = daemon/slurm_api.h daemon/slurm_api.cpp daemon/restart_policy.h daemon/restart_policy.cpp daemon/outbox.h \
+libdaemon_a_SOURCES = daemon/slurm_api.h daemon/slurm_api.cpp daemon/restart_policy.h daemon/restart_policy.cpp daemon/running_job.h daemon/outbox.h \
   daemon/daemon_main.h daemon/daemon_main.cpp daemon/run_state.h daemon/run_state.cpp
 libdaemon_a_CPPFLAGS = $(AM_CPPFLAGS) $(SLURM_CPPFLAGS)
 

@@ -5,6 +5,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "daemon/restart_policy.h"
+#include "daemon/running_job.h"
 
 using namespace sckpt;
 using Catch::Matchers::ContainsSubstring;
@@ -116,4 +117,24 @@ TEST_CASE("a failed job that is requeued by hand goes on, one that succeeded beg
     row.outcome = JobOutcome::failed;
     slurm.restart_count = 0;  // another job under its number
     CHECK_FALSE(may_live_again(row, slurm));
+}
+
+TEST_CASE("a run goes on as long as Slurm has not begun to end it, or another one", "[restart_policy]") {
+    SlurmJob slurm;
+    slurm.restart_count = 1;
+    for (const SlurmJobState state : {SlurmJobState::running, SlurmJobState::suspended}) {
+        slurm.state = state;
+        slurm.completing = false;
+        CHECK(runs_on(slurm, 1));
+        CHECK_FALSE(runs_on(slurm, 0));
+        CHECK_FALSE(runs_on(slurm, 2));
+        slurm.completing = true;
+        CHECK_FALSE(runs_on(slurm, 1));
+    }
+    slurm.completing = false;
+    for (const SlurmJobState state : {SlurmJobState::pending, SlurmJobState::completed, SlurmJobState::failed, SlurmJobState::node_fail,
+                                      SlurmJobState::cancelled, SlurmJobState::timed_out, SlurmJobState::out_of_memory, SlurmJobState::other}) {
+        slurm.state = state;
+        CHECK_FALSE(runs_on(slurm, 1));
+    }
 }
