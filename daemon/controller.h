@@ -3,7 +3,7 @@
 // The heart of sckptctld: which jobs are supervised where, which checkpoint is being made, what a restarted job goes on from.
 //
 // What must survive is in the catalogue and is written before it is acted upon; what is here in memory is rebuilt from the
-// nodes' hello messages and from Slurm. Calls come from gRPC threads and from the watcher's thread; one mutex guards the state,
+// nodes' hello messages and from Slurm. Calls come from gRPC's threads, the nodes' workers and from the watcher's thread; one mutex guards the state,
 // and no call to Slurm is made while it is held (slurmctld may take seconds to answer). Nothing here waits for the store: which checkpoints
 // go, and when their files do, is the keeper's business (daemon/store_keeper.h).
 //   controller.cpp              start, jobs                       controller_nodes.cpp    nodes and the tasks they report
@@ -103,8 +103,9 @@ class Controller {
     std::vector<rpc::Orphan> fast_tier_leftovers();            // that nodes had and were told to drop, the latest last
 
     // --- nodes
-    std::shared_ptr<NodeOutbox> attach(const rpc::NodeHello& hello);
+    void attach(const rpc::NodeHello& hello, const std::shared_ptr<NodeOutbox>& outbox);
     void handle(const std::string& node, const rpc::NodeMessage& message);
+    static bool asks_slurm(const rpc::NodeMessage& message);  // handle() may wait for slurmctld about it
     void detach(const std::string& node, const std::shared_ptr<NodeOutbox>& outbox);
 
     // --- the watcher: once every poll_seconds

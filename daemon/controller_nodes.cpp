@@ -26,8 +26,7 @@ auto values_of(const Runs& runs) {
 
 }  // namespace
 
-std::shared_ptr<NodeOutbox> Controller::attach(const rpc::NodeHello& hello) {
-    auto outbox = std::make_shared<NodeOutbox>();
+void Controller::attach(const rpc::NodeHello& hello, const std::shared_ptr<NodeOutbox>& outbox) {
     {
         const std::lock_guard lock(mutex_);
         NodeState& node = nodes_[hello.name()];
@@ -46,7 +45,6 @@ std::shared_ptr<NodeOutbox> Controller::attach(const rpc::NodeHello& hello) {
         if (!task.resuming()) task_started(hello.name(), task);
     log_info("node {} attached: sckptd {}, {}", hello.name(), hello.version(), hello.info().backend());
     keeper_.wake();
-    return outbox;
 }
 
 // A catalogue that is yet to be rebuilt does not know what is to be kept: until then nothing of what nodes hold is judged.
@@ -118,6 +116,10 @@ void Controller::connection_lost(const std::string& node) {
     grants_.node_lost(node);
     for (const Run& run : values_of(runs_)) carry_out(run, run->generation.detached(node));
     send_grants();
+}
+
+bool Controller::asks_slurm(const rpc::NodeMessage& message) {
+    return message.has_task_started() || message.has_resume_query() || message.has_restore_done();
 }
 
 void Controller::handle(const std::string& node, const rpc::NodeMessage& message) {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/controller_service.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
 #include <unistd.h>
 #include <format>
 #include <thread>
@@ -16,26 +14,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kWatchPause{200};
 constexpr std::size_t kPiece = 1u << 20;
-
-// The node is who it says: root made the credential (the caller checked), on the host that Slurm knows under this name.
-Result<> verify_node(const std::string& name, const std::string& peer) {
-    SCKPT_ASSIGN(const std::string address, slurm_node_address(name));
-    addrinfo hints{};
-    hints.ai_family = AF_INET;
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* found = nullptr;
-    if (getaddrinfo(address.c_str(), nullptr, &hints, &found) != 0)
-        return fail(Errc::not_found, std::format("the address {} of node {} cannot be resolved", address, name));
-    const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, freeaddrinfo);
-    SCKPT_ASSIGN(const std::uint32_t peer_address, rpc::peer_address(peer));
-    for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
-        const std::uint32_t known = reinterpret_cast<const sockaddr_in*>(static_cast<const void*>(entry->ai_addr))->sin_addr.s_addr;
-        // The connection's address decides, not the one in the credential: whoever collects unused credentials of a node, by listening
-        // on our port while we are away, is on another host than that node.
-        if (known == peer_address) return {};
-    }
-    return fail(Errc::denied, std::format("{} is not the host of node {}", peer, name));
-}
 
 }  // namespace
 
@@ -123,37 +101,18 @@ grpc::Status CommandService::Watch(grpc::ServerContext* context, const rpc::Watc
     });
 }
 
-grpc::Status NodeService::Attach(grpc::ServerContext* context, grpc::ServerReaderWriter<rpc::ControllerMessage, rpc::NodeMessage>* stream) {
-    return guarded([&]() -> grpc::Status {
-        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Node/Attach", nullptr);
-        if (!caller) return rpc::status_from_error(caller.error());
-        if (caller->uid != 0) return {grpc::StatusCode::PERMISSION_DENIED, "only root may speak for a node"};
-        rpc::NodeMessage message;
-        if (!stream->Read(&message) || !message.has_hello()) return {grpc::StatusCode::INVALID_ARGUMENT, "a node says hello first"};
-        const rpc::NodeHello hello = message.hello();
-        if (const auto known = verify_node(hello.name(), context->peer()); !known) {
-            log_warning("refused: {}", known.error().text);
-            return rpc::status_from_error(known.error());
-        }
-        const auto proof = rpc::make_credential(rpc::welcome_purpose(hello.nonce()));
-        if (!proof) return rpc::status_from_error(proof.error());
-        rpc::ControllerMessage welcome;
-        welcome.mutable_welcome()->set_credential(*proof);
-        if (!stream->Write(welcome)) return grpc::Status::OK;
+Result<> ControllerDesk::admit(const std::string& credential) {
+    SCKPT_ASSIGN(const rpc::Caller caller, rpc::authenticate(credential, "/sckpt.rpc.Node/Attach", nullptr));
+    if (caller.uid != 0) return fail(Errc::denied, "only root may speak for a node");
+    return {};
+}
 
-        const auto outbox = controller_.attach(hello);
-        std::jthread writer([&](const std::stop_token& stop) {
-            while (auto order = outbox->pop(stop)) {
-                rpc::make_utf8(*order);
-                if (!stream->Write(*order)) break;
-            }
-        });
-        while (stream->Read(&message)) controller_.handle(hello.name(), message);
-        writer.request_stop();
-        writer.join();
-        controller_.detach(hello.name(), outbox);
-        return grpc::Status::OK;
-    });
+Result<> ControllerDesk::attach(const rpc::NodeHello& hello, const std::shared_ptr<NodeOutbox>& outbox) {
+    rpc::ControllerMessage welcome;
+    SCKPT_ASSIGN(*welcome.mutable_welcome()->mutable_credential(), rpc::make_credential(rpc::welcome_purpose(hello.nonce())));
+    outbox->push(std::move(welcome));
+    controller_.attach(hello, outbox);
+    return {};
 }
 
 // The whole database: for the very node that a Backup order was given to, while it works on it.
@@ -165,7 +124,7 @@ grpc::Status NodeService::FetchBackup(grpc::ServerContext* context, const rpc::B
         const auto node = orders_.node_of(request->order());
         if (caller->uid != 0 || !node)
             return {grpc::StatusCode::PERMISSION_DENIED, "only the node that was asked for it may keep a backup"};
-        if (const auto known = verify_node(*node, context->peer()); !known) return rpc::status_from_error(known.error());
+        if (const auto known = addresses_.verify(*node, context->peer()); !known) return rpc::status_from_error(known.error());
         const auto file = keeper_.open_backup();
         if (!file) return rpc::status_from_error(file.error());
         rpc::BackupPiece piece;

@@ -8,6 +8,8 @@
 #include <atomic>
 
 #include "daemon/controller.h"
+#include "daemon/node_addresses.h"
+#include "daemon/node_streams.h"
 #include "rpc/sckpt.grpc.pb.h"
 #include "rpc/status.h"
 #include "rpc/text.h"
@@ -41,15 +43,35 @@ class CommandService final : public rpc::Sckpt::Service {
     const std::atomic<bool>& stopping_;  // a call that streams or waits ends when this is set
 };
 
-class NodeService final : public rpc::Node::Service {
+// What nodes say goes to the controller, after it is known that they are who they say.
+class ControllerDesk final : public NodeDesk {
    public:
-    NodeService(Controller& controller, StoreOrders& orders, StoreKeeper& keeper)
-        : controller_(controller), orders_(orders), keeper_(keeper) {}
-    grpc::Status Attach(grpc::ServerContext*, grpc::ServerReaderWriter<rpc::ControllerMessage, rpc::NodeMessage>*) override;
-    grpc::Status FetchBackup(grpc::ServerContext*, const rpc::BackupRequest*, grpc::ServerWriter<rpc::BackupPiece>*) override;
+    ControllerDesk(Controller& controller, NodeAddresses& addresses) : controller_(controller), addresses_(addresses) {}
+    Result<> admit(const std::string& credential) override;
+    Result<> verify(const std::string& node, const std::string& peer) override { return addresses_.verify(node, peer); }
+    Result<> attach(const rpc::NodeHello& hello, const std::shared_ptr<NodeOutbox>& outbox) override;
+    bool may_wait(const rpc::NodeMessage& message) const override { return Controller::asks_slurm(message); }
+    void handle(const std::string& node, const std::shared_ptr<NodeOutbox>&, const rpc::NodeMessage& message) override {
+        controller_.handle(node, message);
+    }
+    void detach(const std::string& node, const std::shared_ptr<NodeOutbox>& outbox) override { controller_.detach(node, outbox); }
 
    private:
     Controller& controller_;
+    NodeAddresses& addresses_;
+};
+
+class NodeService final : public rpc::Node::WithCallbackMethod_Attach<rpc::Node::Service> {
+   public:
+    NodeService(NodeStreams& streams, NodeAddresses& addresses, StoreOrders& orders, StoreKeeper& keeper)
+        : streams_(streams), addresses_(addresses), orders_(orders), keeper_(keeper) {}
+    using rpc::Node::WithCallbackMethod_Attach<rpc::Node::Service>::Attach;
+    NodeStreams::Stream::Reactor* Attach(grpc::CallbackServerContext* context) override { return streams_.attach(context); }
+    grpc::Status FetchBackup(grpc::ServerContext*, const rpc::BackupRequest*, grpc::ServerWriter<rpc::BackupPiece>*) override;
+
+   private:
+    NodeStreams& streams_;
+    NodeAddresses& addresses_;
     StoreOrders& orders_;
     StoreKeeper& keeper_;
 };

@@ -44,7 +44,8 @@ sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/messages.h daemon/messages.
   daemon/controller_watch.cpp daemon/controller_query.cpp daemon/controller_orders.cpp daemon/controller_tasks.cpp \
   daemon/live_jobs.h daemon/live_jobs.cpp daemon/generation.h daemon/generation.cpp daemon/generation_limits.h \
   daemon/generation_ranks.h daemon/generation_ranks.cpp daemon/generation_table.h daemon/generation_table.cpp daemon/controller_service.h daemon/controller_service.cpp \
-  daemon/controller_admin.cpp
+  daemon/controller_admin.cpp daemon/node_outbox.h daemon/node_desk.h daemon/server_stream.h daemon/node_streams.h daemon/node_streams.cpp \
+  daemon/workers.h daemon/workers.cpp daemon/node_addresses.h daemon/node_addresses.cpp
 sckptctld_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
 sckptctld_LDADD = libdaemon.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
 

@@ -51,7 +51,10 @@ Result<> serve(const Config& config) {
 
     std::atomic<bool> stopping = false;
     CommandService commands(controller, keeper, stopping);
-    NodeService nodes(controller, orders, keeper);
+    NodeAddresses addresses(slurm_node_addresses);
+    ControllerDesk desk(controller, addresses);
+    NodeStreams streams(desk);
+    NodeService nodes(streams, addresses, orders, keeper);
     grpc::ServerBuilder builder;
     int bound = 0;
     builder.AddListeningPort(std::format("0.0.0.0:{}", config.controller.port), grpc::InsecureServerCredentials(), &bound);

@@ -114,6 +114,16 @@ Result<NodeMessage> load_nodes() {
     return NodeMessage(message);
 }
 
+// The NodeName of the record that is of this host, "": none is.
+std::string name_of_host(const node_info_msg_t& nodes, const std::string& full, const std::string& shortened) {
+    for (std::uint32_t i = 0; i < nodes.record_count; ++i) {
+        const node_info_t& info = nodes.node_array[i];
+        if (info.node_hostname == nullptr || info.name == nullptr) continue;
+        if (full == info.node_hostname || shortened == info.node_hostname) return info.name;
+    }
+    return "";
+}
+
 Result<ConfMessage> load_conf() {
     slurm_conf_t* conf = nullptr;
     if (slurm_load_ctl_conf(0, &conf) != SLURM_SUCCESS) return fail_slurm("asking slurmctld for its configuration", errno);
@@ -208,13 +218,14 @@ Result<> slurm_set_admin_comment(std::uint32_t job_id, const std::string& text) 
                       [&](job_desc_msg_t& d) { d.admin_comment = copy.data(); });
 }
 
-Result<std::string> slurm_node_address(const std::string& node) {
+Result<std::map<std::string, std::string>> slurm_node_addresses() {
     SCKPT_ASSIGN(const NodeMessage nodes, load_nodes());
+    std::map<std::string, std::string> addresses;
     for (std::uint32_t i = 0; i < nodes->record_count; ++i) {
         const node_info_t& info = nodes->node_array[i];
-        if (info.name != nullptr && node == info.name) return std::string(info.node_addr != nullptr ? info.node_addr : info.name);
+        if (info.name != nullptr) addresses.emplace(info.name, info.node_addr != nullptr ? info.node_addr : info.name);
     }
-    return fail(Errc::not_found, "Slurm knows no node " + node);
+    return addresses;
 }
 
 Result<uid_t> slurm_user_id() {
@@ -232,12 +243,15 @@ Result<std::string> slurm_local_node_name() {
     if (gethostname(host, sizeof host - 1) != 0) return fail_errno("asking for the host name");
     const std::string full = host;
     const std::string shortened = full.substr(0, full.find('.'));
-    SCKPT_ASSIGN(const NodeMessage nodes, load_nodes());
-    for (std::uint32_t i = 0; i < nodes->record_count; ++i) {
-        const node_info_t& info = nodes->node_array[i];
-        if (info.node_hostname == nullptr || info.name == nullptr) continue;
-        if (full == info.node_hostname || shortened == info.node_hostname) return std::string(info.name);
+    // Most nodes have their host's name, and thousands of them may ask at the same moment: one record is asked for first, not all.
+    node_info_msg_t* single = nullptr;
+    std::string same = shortened;
+    if (slurm_load_node_single(&single, same.data(), SHOW_ALL) == SLURM_SUCCESS) {
+        const NodeMessage node(single);
+        if (std::string name = name_of_host(*node, full, shortened); !name.empty()) return name;
     }
+    SCKPT_ASSIGN(const NodeMessage nodes, load_nodes());
+    if (std::string name = name_of_host(*nodes, full, shortened); !name.empty()) return name;
     return fail(Errc::not_found, "this host (" + full + ") is no node of Slurm's configuration");
 }
 

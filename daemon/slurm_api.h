@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,7 +45,7 @@ std::string user_name(uid_t uid);                  // or the number, for a user 
 Result<> slurm_requeue_job(std::uint32_t job_id, bool hold);
 Result<> slurm_start_now(std::uint32_t job_id);  // begin time := now, for a pending job that waits out its 121 s
 Result<> slurm_set_admin_comment(std::uint32_t job_id, const std::string& text);
-Result<std::string> slurm_node_address(const std::string& node);  // NodeAddr; Errc::not_found
+Result<std::map<std::string, std::string>> slurm_node_addresses();  // NodeName → NodeAddr, of all nodes
 Result<uid_t> slurm_user_id();                                    // SlurmUser
 Result<bool> slurm_appends_output();                              // JobFileAppend=1: output written before a requeue survives it
 Result<std::string> slurm_local_node_name();                      // NodeName of the node whose NodeHostname is this host's name

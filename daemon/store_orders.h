@@ -14,12 +14,10 @@
 #include <string>
 
 #include "common/result.h"
-#include "daemon/outbox.h"
+#include "daemon/node_outbox.h"
 #include "rpc/sckpt.pb.h"
 
 namespace sckpt {
-
-using NodeOutbox = Outbox<rpc::ControllerMessage>;
 
 // What the keeper of the store (daemon/store_keeper.h) needs; tests bring one that works on a store in memory.
 class StoreAccess {

@@ -20,7 +20,11 @@ void set_keepalive(grpc::ServerBuilder& builder);
 
 // Who makes this call, by its credential, which is used up by this: once per call. `method` and `request` as for add_credential().
 // Errc::denied when there is no credential or it is not good for exactly this request.
-Result<Caller> authenticate(const grpc::ServerContext& context, std::string_view method, const google::protobuf::Message* request,
+Result<Caller> authenticate(const grpc::ServerContextBase& context, std::string_view method, const google::protobuf::Message* request,
+                            const char* munge_socket = nullptr);
+// The same in two steps: the credential is taken from the call at once, and checked when and where munged may be waited for.
+Result<std::string> credential_of(const grpc::ServerContextBase& context);
+Result<Caller> authenticate(const std::string& credential, std::string_view method, const google::protobuf::Message* request,
                             const char* munge_socket = nullptr);
 
 // The IPv4 address in what ServerContext::peer() gives ("ipv4:10.0.0.1:43210"), network byte order as in Caller::address.

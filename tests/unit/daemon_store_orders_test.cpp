@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "daemon/store_orders.h"
+#include "tests/unit/node_outbox_for_tests.h"
 
 using namespace sckpt;
 using Catch::Matchers::ContainsSubstring;
@@ -27,7 +28,7 @@ class Node {
    private:
     StoreOrders& orders_;
     const std::string name_;
-    std::shared_ptr<NodeOutbox> outbox_ = std::make_shared<NodeOutbox>();
+    std::shared_ptr<test::ReadableOutbox> outbox_ = std::make_shared<test::ReadableOutbox>();
     std::jthread thread_;
 };
 
@@ -134,7 +135,7 @@ TEST_CASE("a node that does not reach the store is as good as lost", "[store_ord
 
 TEST_CASE("a node is told to stop what nobody waits for any more", "[store_orders]") {
     StoreOrders orders;
-    const auto outbox = std::make_shared<NodeOutbox>();
+    const auto outbox = std::make_shared<test::ReadableOutbox>();
     orders.attached("n1", outbox);
     const auto told = [&] {  // the order, and what was said of it afterwards
         const std::stop_source never;
