@@ -29,7 +29,7 @@ namespace {
 
 // ---- what may stand in the file ----
 
-enum class Kind { count, time, size, path, host, user, names };
+enum class Kind { count, time, size, path, host, user, names, hosts };
 using Target = std::variant<std::string*, int*, std::int64_t*, std::uint64_t*, std::vector<std::string>*>;
 
 struct Field {
@@ -62,6 +62,9 @@ constexpr std::array kFields = {
     Field{"node", "restore_timeout", Kind::time, 1, kDay, [](Config& c) -> Target { return &c.node.restore_timeout_seconds; }},
     Field{"node", "controller_wait", Kind::time, 1, 30 * kDay,
           [](Config& c) -> Target { return &c.node.controller_wait_seconds; }},
+    Field{"relay", "hosts", Kind::hosts, 0, 1000, [](Config& c) -> Target { return &c.relay.hosts; }},
+    Field{"relay", "port", Kind::count, 1, 65535, [](Config& c) -> Target { return &c.relay.port; }},
+    Field{"relay", "upstream", Kind::host, 1, 253, [](Config& c) -> Target { return &c.relay.upstream; }},
     Field{"store", "directory", Kind::path, 1, kPathMax, [](Config& c) -> Target { return &c.store.directory; }, true},
     Field{"store", "user", Kind::user, 1, 256, [](Config& c) -> Target { return &c.store.user; }},
     Field{"store", "key", Kind::path, 1, kPathMax, [](Config& c) -> Target { return &c.store.key; }},
@@ -174,6 +177,7 @@ Result<> set_scalar(const Field& field, const std::string& text, Config& config)
         case Kind::host: return put<std::string>(target, parse_name(text, "a host name or an address", ".:-_", field.high));
         case Kind::user: return put<std::string>(target, parse_name(text, "a user's name", "._-", field.high));
         case Kind::names: return fail(Errc::invalid, "a list is wanted here, for example [root, slurm]");
+        case Kind::hosts: return fail(Errc::invalid, "a list is wanted here, for example [head1, head2]");
     }
     return fail(Errc::internal, "a kind of value that is not known");
 }
@@ -264,7 +268,8 @@ Result<> Reader::names(const Field& field) {
         SCKPT_ASSIGN(const Event item, next());
         if (item.type() == YAML_SEQUENCE_END_EVENT) return {};
         if (item.type() != YAML_SCALAR_EVENT) return wrong(item.line(), full_name(field), "a list of plain names is wanted here");
-        auto name = parse_name(item.text(), "a user's name", "._-", 256);
+        auto name = field.kind == Kind::hosts ? parse_name(item.text(), "a host name or an address", ".:-_", 253)
+                                              : parse_name(item.text(), "a user's name", "._-", 256);
         if (!name) return wrong(item.line(), full_name(field), name.error().text);
         if (std::cmp_equal(target->size(), field.high)) return wrong(item.line(), full_name(field), "the list is too long");
         target->push_back(std::move(*name));
@@ -273,7 +278,7 @@ Result<> Reader::names(const Field& field) {
 
 Result<> Reader::value(const Field& field) {
     SCKPT_ASSIGN(const Event event, next());
-    if (event.type() == YAML_SEQUENCE_START_EVENT && field.kind == Kind::names) return names(field);
+    if (event.type() == YAML_SEQUENCE_START_EVENT && (field.kind == Kind::names || field.kind == Kind::hosts)) return names(field);
     if (event.type() != YAML_SCALAR_EVENT) return wrong(event.line(), full_name(field), "a single value is wanted here");
     if (event.is_nothing())
         return wrong(event.line(), full_name(field), "the value is missing; take the key out for the default");
@@ -320,7 +325,7 @@ Result<Config> Reader::read() {
     if (event.type() == YAML_DOCUMENT_START_EVENT) {
         SCKPT_ASSIGN(event, next());
         if (event.type() != YAML_MAPPING_START_EVENT)
-            return wrong(event.line(), "", "sections (controller:, node:, store:, drain:, policy:, retention:) are wanted here");
+            return wrong(event.line(), "", "sections (controller:, node:, relay:, store:, drain:, policy:, retention:) are wanted here");
         SCKPT_TRY(sections());
         SCKPT_ASSIGN(event, next());  // the end of the document
         SCKPT_ASSIGN(event, next());

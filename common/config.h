@@ -33,6 +33,11 @@ struct Config {
         std::int64_t restore_timeout_seconds = 300;         // the fetch and the restore, each
         std::int64_t controller_wait_seconds = 600;         // how long a restarting task waits for sckptctld before it is given back to the queue
     } node;
+    struct Relay {
+        std::vector<std::string> hosts;                     // may run sckptctld --relay, and nodes dial one of them; none: nodes dial sckptctld
+        int port = 6831;                                    // TCP
+        std::string upstream;                               // the relay that a relay dials; "": sckptctld
+    } relay;
     struct Store {
         std::string directory;                              // shared by all nodes; of the service user, 0700
         std::string user = "sckpt";                         // the service user: reads and writes the store, never root

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "daemon/controller_link.h"
 
-#include <sys/random.h>
 #include <chrono>
-#include <format>
+#include <cstdint>
 
 #include "common/log.h"
 #include "daemon/slurm_api.h"
-#include "rpc/auth_munge.h"
+#include "daemon/welcome.h"
 #include "rpc/channel.h"
 #include "rpc/purpose.h"
 #include "rpc/sckpt.grpc.pb.h"
@@ -18,25 +17,19 @@ namespace {
 
 constexpr std::chrono::seconds kRetry{1};
 
-Result<std::string> make_nonce() {
-    unsigned char bytes[16];
-    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) return fail_errno("getrandom");
-    std::string text;
-    for (const unsigned char byte : bytes) text += std::format("{:02x}", byte);
-    return text;
-}
-
-// The other end is the cluster's sckptctld: SlurmUser or root made the credential over our nonce, just now.
-Result<> check_welcome(const rpc::ControllerMessage& message, const std::string& nonce) {
-    if (!message.has_welcome()) return fail(Errc::denied, "sckptctld did not prove itself");
-    SCKPT_ASSIGN(const rpc::Caller caller, rpc::check_credential(message.welcome().credential(), rpc::welcome_purpose(nonce)));
-    if (caller.uid == 0) return {};
-    SCKPT_ASSIGN(const uid_t slurm_user, slurm_user_id());
-    if (caller.uid == slurm_user) return {};
-    return fail(Errc::denied, std::format("what answers as sckptctld runs as uid {}, not as SlurmUser or root", caller.uid));
+// Spreads nodes over the relays, the same at each start.
+std::size_t place_of(const std::string& node, std::size_t places) {
+    std::uint32_t hash = 2166136261;  // FNV-1a
+    for (const unsigned char byte : node) hash = (hash ^ byte) * 16777619;
+    return hash % places;
 }
 
 }  // namespace
+
+ControllerLink::ControllerLink(const Config& config, Handlers handlers) : handlers_(std::move(handlers)) {
+    for (const std::string& host : config.relay.hosts) places_.push_back({host, config.relay.port});
+    if (places_.empty()) places_.push_back({config.controller.host, config.controller.port});
+}
 
 void ControllerLink::start() {
     thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
@@ -53,27 +46,39 @@ void ControllerLink::proven(std::shared_ptr<grpc::Channel> channel) {
     channel_ = std::move(channel);
 }
 
+// Slurm is asked until it has answered once: a name lasts as long as sckptd.
+Result<std::string> ControllerLink::own_name() {
+    if (name_.empty()) {
+        SCKPT_ASSIGN(name_, slurm_local_node_name());
+    }
+    return name_;
+}
+
 void ControllerLink::run(const std::stop_token& stop) {
     std::string last_error;
+    std::size_t attempt = 0;
     while (!stop.stop_requested()) {
-        const auto result = attach(stop);
+        const auto name = own_name();
+        const Place& place = places_[(place_of(name.value_or(""), places_.size()) + attempt) % places_.size()];
+        const auto result = name ? attach(stop, place) : std::unexpected(name.error());
+        attempt = connected_ ? 0 : attempt + 1;  // a relay that comes back gets its nodes back
         proven(nullptr);
         const std::string error = result ? "the connection was closed" : result.error().text;
-        if (error != last_error) log_warning("no sckptctld at {}:{}: {}; trying again until it answers", config_.host, config_.port, error);
+        if (error != last_error) log_warning("no sckptctld at {}:{}: {}; trying again until it answers", place.host, place.port, error);
         last_error = error;
         std::this_thread::sleep_for(kRetry);
     }
 }
 
-Result<> ControllerLink::attach(const std::stop_token& stop) {
+Result<> ControllerLink::attach(const std::stop_token& stop, const Place& place) {
     rpc::NodeMessage message;
     rpc::NodeHello& hello = *message.mutable_hello();
     SCKPT_ASSIGN(hello, handlers_.hello());
-    SCKPT_ASSIGN(const std::string name, slurm_local_node_name());
-    SCKPT_ASSIGN(const std::string nonce, make_nonce());
+    SCKPT_ASSIGN(const std::string name, own_name());
+    SCKPT_ASSIGN(const std::string nonce, rpc::make_nonce());
     hello.set_name(name);
     hello.set_nonce(nonce);
-    SCKPT_ASSIGN(const std::shared_ptr<grpc::Channel> channel, rpc::make_channel(config_.host, config_.port));
+    SCKPT_ASSIGN(const std::shared_ptr<grpc::Channel> channel, rpc::make_channel(place.host, place.port));
     const auto stub = rpc::Node::NewStub(channel);
     grpc::ClientContext context;
     SCKPT_TRY(rpc::add_credential(context, "/sckpt.rpc.Node/Attach", nullptr));
@@ -87,11 +92,11 @@ Result<> ControllerLink::attach(const std::stop_token& stop) {
     };
     rpc::make_utf8(message);
     if (!stream->Write(message) || !stream->Read(&received)) return ended();
-    if (auto proven = check_welcome(received, nonce); !proven) {
+    if (auto proven = check_welcome(received.welcome(), nonce); !proven) {
         (void)ended();
         return proven;
     }
-    log_info("connected to sckptctld at {}:{} as node {}", config_.host, config_.port, name);
+    log_info("connected to sckptctld at {}:{} as node {}", place.host, place.port, name);
     proven(channel);
     handlers_.connected();
     std::jthread writer([&](const std::stop_token& writer_stop) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// sckptd's one connection to sckptctld: dialled from here, kept up for ever, with mutual proof by munge. While it is down
+// sckptd's one connection to sckptctld, straight or through a relay: dialled from here, kept up for ever, with mutual proof by munge. While it is down
 // messages wait in the outbox; what must not be lost is said again in the hello (tasks, images) by whoever owns it.
 #pragma once
 
@@ -8,7 +8,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <grpcpp/channel.h>
 
@@ -26,7 +28,8 @@ class ControllerLink {
         std::function<void(const rpc::ControllerMessage&)> received;  // from the link's thread: must not block
         std::function<void()> lost;                                   // so is this; what was ordered is not waited for any more
     };
-    ControllerLink(Config::Controller config, Handlers handlers) : config_(std::move(config)), handlers_(std::move(handlers)) {}
+    // Relays are dialled in turn, each node beginning at another one; without any, sckptctld.
+    ControllerLink(const Config& config, Handlers handlers);
     void start();
     void send(rpc::NodeMessage message) { outbox_.push(std::move(message)); }
     bool connected() const { return connected_; }
@@ -34,16 +37,22 @@ class ControllerLink {
     std::shared_ptr<grpc::Channel> channel() const;
 
    private:
+    struct Place {
+        std::string host;
+        int port = 0;
+    };
     void run(const std::stop_token& stop);
     void proven(std::shared_ptr<grpc::Channel> channel);
-    Result<> attach(const std::stop_token& stop);
+    Result<std::string> own_name();
+    Result<> attach(const std::stop_token& stop, const Place& place);
 
-    const Config::Controller config_;
+    std::vector<Place> places_;
     const Handlers handlers_;
     Outbox<rpc::NodeMessage> outbox_;
     std::atomic<bool> connected_ = false;
     mutable std::mutex mutex_;
     std::shared_ptr<grpc::Channel> channel_;
+    std::string name_;  // our NodeName; of the link's thread
     std::jthread thread_;
 };
 

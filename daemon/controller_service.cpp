@@ -101,21 +101,34 @@ grpc::Status CommandService::Watch(grpc::ServerContext* context, const rpc::Watc
     });
 }
 
-Result<> ControllerDesk::admit(const std::string& credential) {
-    SCKPT_ASSIGN(const rpc::Caller caller, rpc::authenticate(credential, "/sckpt.rpc.Node/Attach", nullptr));
-    if (caller.uid != 0) return fail(Errc::denied, "only root may speak for a node");
-    return {};
-}
-
 Result<> ControllerDesk::attach(const rpc::NodeHello& hello, const std::shared_ptr<NodeOutbox>& outbox) {
     rpc::ControllerMessage welcome;
-    SCKPT_ASSIGN(*welcome.mutable_welcome()->mutable_credential(), rpc::make_credential(rpc::welcome_purpose(hello.nonce())));
+    SCKPT_ASSIGN(*welcome.mutable_welcome()->mutable_credential(), trust_.prove(hello.nonce()));
     outbox->push(std::move(welcome));
     controller_.attach(hello, outbox);
     return {};
 }
 
-// The whole database: for the very node that a Backup order was given to, while it works on it.
+namespace {
+
+// The whole database.
+grpc::Status send_backup(StoreKeeper& keeper, grpc::ServerWriter<rpc::BackupPiece>& writer) {
+    const auto file = keeper.open_backup();
+    if (!file) return rpc::status_from_error(file.error());
+    rpc::BackupPiece piece;
+    for (;;) {
+        piece.mutable_data()->resize(kPiece);
+        const ssize_t got = read(file->get(), piece.mutable_data()->data(), kPiece);
+        if (got < 0) return rpc::status_from_error(fail_errno("reading the copy of the catalogue").error());
+        if (got == 0) return grpc::Status::OK;
+        piece.mutable_data()->resize(static_cast<std::size_t>(got));
+        if (!writer.Write(piece)) return {grpc::StatusCode::CANCELLED, "the node went away"};
+    }
+}
+
+}  // namespace
+
+// For the very node that a Backup order was given to, while it works on it.
 grpc::Status NodeService::FetchBackup(grpc::ServerContext* context, const rpc::BackupRequest* request,
                                       grpc::ServerWriter<rpc::BackupPiece>* writer) {
     return guarded([&]() -> grpc::Status {
@@ -125,17 +138,20 @@ grpc::Status NodeService::FetchBackup(grpc::ServerContext* context, const rpc::B
         if (caller->uid != 0 || !node)
             return {grpc::StatusCode::PERMISSION_DENIED, "only the node that was asked for it may keep a backup"};
         if (const auto known = addresses_.verify(*node, context->peer()); !known) return rpc::status_from_error(known.error());
-        const auto file = keeper_.open_backup();
-        if (!file) return rpc::status_from_error(file.error());
-        rpc::BackupPiece piece;
-        for (;;) {
-            piece.mutable_data()->resize(kPiece);
-            const ssize_t got = read(file->get(), piece.mutable_data()->data(), kPiece);
-            if (got < 0) return rpc::status_from_error(fail_errno("reading the copy of the catalogue").error());
-            if (got == 0) return grpc::Status::OK;
-            piece.mutable_data()->resize(static_cast<std::size_t>(got));
-            if (!writer->Write(piece)) return {grpc::StatusCode::CANCELLED, "the node went away"};
-        }
+        return send_backup(keeper_, *writer);
+    });
+}
+
+// The same for its relay, which has made sure that it is this node who asks.
+grpc::Status RelayService::FetchBackup(grpc::ServerContext* context, const rpc::RelayedBackupRequest* request,
+                                       grpc::ServerWriter<rpc::BackupPiece>* writer) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Relay/FetchBackup", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        if (const auto may = trust_.may_relay(*caller, context->peer()); !may) return rpc::status_from_error(may.error());
+        if (orders_.node_of(request->order()) != request->node())
+            return {grpc::StatusCode::PERMISSION_DENIED, "only the node that was asked for it may keep a backup"};
+        return send_backup(keeper_, *writer);
     });
 }
 

@@ -9,7 +9,8 @@
 
 #include "daemon/controller.h"
 #include "daemon/node_addresses.h"
-#include "daemon/node_streams.h"
+#include "daemon/peer_trust.h"
+#include "daemon/stream_service.h"
 #include "rpc/sckpt.grpc.pb.h"
 #include "rpc/status.h"
 #include "rpc/text.h"
@@ -46,8 +47,11 @@ class CommandService final : public rpc::Sckpt::Service {
 // What nodes say goes to the controller, after it is known that they are who they say.
 class ControllerDesk final : public NodeDesk {
    public:
-    ControllerDesk(Controller& controller, NodeAddresses& addresses) : controller_(controller), addresses_(addresses) {}
-    Result<> admit(const std::string& credential) override;
+    ControllerDesk(Controller& controller, const PeerTrust& trust, NodeAddresses& addresses)
+        : controller_(controller), trust_(trust), addresses_(addresses) {}
+    Result<> admit(const std::string& credential) override { return trust_.is_node(credential); }
+    Result<> admit_relay(const std::string& credential, const std::string& peer) override { return trust_.is_relay(credential, peer); }
+    Result<std::string> prove(const std::string& nonce) override { return trust_.prove(nonce); }
     Result<> verify(const std::string& node, const std::string& peer) override { return addresses_.verify(node, peer); }
     Result<> attach(const rpc::NodeHello& hello, const std::shared_ptr<NodeOutbox>& outbox) override;
     bool may_wait(const rpc::NodeMessage& message) const override { return Controller::asks_slurm(message); }
@@ -58,34 +62,33 @@ class ControllerDesk final : public NodeDesk {
 
    private:
     Controller& controller_;
+    const PeerTrust& trust_;
     NodeAddresses& addresses_;
 };
 
-class NodeService final : public rpc::Node::WithCallbackMethod_Attach<rpc::Node::Service> {
+class NodeService final : public NodeStreamService {
    public:
     NodeService(NodeStreams& streams, NodeAddresses& addresses, StoreOrders& orders, StoreKeeper& keeper)
-        : streams_(streams), addresses_(addresses), orders_(orders), keeper_(keeper) {}
-    using rpc::Node::WithCallbackMethod_Attach<rpc::Node::Service>::Attach;
-    NodeStreams::Stream::Reactor* Attach(grpc::CallbackServerContext* context) override { return streams_.attach(context); }
+        : NodeStreamService(streams), addresses_(addresses), orders_(orders), keeper_(keeper) {}
     grpc::Status FetchBackup(grpc::ServerContext*, const rpc::BackupRequest*, grpc::ServerWriter<rpc::BackupPiece>*) override;
 
    private:
-    NodeStreams& streams_;
     NodeAddresses& addresses_;
     StoreOrders& orders_;
     StoreKeeper& keeper_;
 };
 
-// Exceptions (out of memory, for one) end the call that met them, not the daemon.
-template <class Body>
-grpc::Status guarded(const Body& body) noexcept {
-    try {
-        return body();
-    } catch (const std::exception& e) {
-        log_error("a call failed: {}", e.what());
-        return {grpc::StatusCode::INTERNAL, "sckptctld ran out of a resource; its log tells more"};
-    }
-}
+class RelayService final : public RelayStreamService {
+   public:
+    RelayService(RelayStreams& streams, const PeerTrust& trust, StoreOrders& orders, StoreKeeper& keeper)
+        : RelayStreamService(streams), trust_(trust), orders_(orders), keeper_(keeper) {}
+    grpc::Status FetchBackup(grpc::ServerContext*, const rpc::RelayedBackupRequest*, grpc::ServerWriter<rpc::BackupPiece>*) override;
+
+   private:
+    const PeerTrust& trust_;
+    StoreOrders& orders_;
+    StoreKeeper& keeper_;
+};
 
 template <class Reply>
 grpc::Status answer(Result<Reply> result, Reply* reply) {

@@ -12,13 +12,15 @@
 
 namespace sckpt {
 
-int daemon_main(int argc, char** argv, const char* name, const char* purpose, Result<> (*serve)(const Config&)) {
+int daemon_main(int argc, char** argv, const char* name, const char* purpose, Result<> (*serve)(const Config&),
+                const OtherMode* other) {
     CLI::App app(std::string(name) + ": " + purpose, name);
     std::string path = kDefaultConfigPath;
-    bool check = false, debug = false;
+    bool check = false, debug = false, in_other_mode = false;
     app.add_option("-c,--config", path, "configuration file")->capture_default_str();
     app.add_flag("--check-config", check, "read the configuration, say whether it is right, and end");
     app.add_flag("--debug", debug, "log everything");
+    if (other != nullptr) app.add_flag(other->option, in_other_mode, other->help);
     app.set_version_flag("--version", std::string(name) + " " + SCKPT_VERSION);
     try {
         app.parse(argc, argv);
@@ -35,7 +37,7 @@ int daemon_main(int argc, char** argv, const char* name, const char* purpose, Re
         std::printf("%s: correct\n", path.c_str());
         return 0;
     }
-    if (const auto done = serve(*config); !done) {
+    if (const auto done = in_other_mode ? other->serve(*config) : serve(*config); !done) {
         log_error("{}: {}", name, done.error().text);
         return 1;
     }

@@ -45,7 +45,9 @@ sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/messages.h daemon/messages.
   daemon/live_jobs.h daemon/live_jobs.cpp daemon/generation.h daemon/generation.cpp daemon/generation_limits.h \
   daemon/generation_ranks.h daemon/generation_ranks.cpp daemon/generation_table.h daemon/generation_table.cpp daemon/controller_service.h daemon/controller_service.cpp \
   daemon/controller_admin.cpp daemon/node_outbox.h daemon/node_desk.h daemon/server_stream.h daemon/node_streams.h daemon/node_streams.cpp \
-  daemon/workers.h daemon/workers.cpp daemon/node_addresses.h daemon/node_addresses.cpp
+  daemon/workers.h daemon/workers.cpp daemon/node_addresses.h daemon/node_addresses.cpp daemon/peer_trust.h daemon/peer_trust.cpp \
+  daemon/relay_streams.h daemon/relay_streams.cpp daemon/relay_uplink.h daemon/relay_uplink.cpp daemon/relay_desk.h daemon/relay_desk.cpp \
+  daemon/relay.h daemon/relay.cpp daemon/stream_service.h daemon/stream_service.cpp daemon/welcome.h daemon/welcome.cpp
 sckptctld_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
 sckptctld_LDADD = libdaemon.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
 
@@ -56,7 +58,7 @@ sckptd_SOURCES = daemon/sckptd_main.cpp daemon/messages.h daemon/messages.cpp da
   daemon/quiet.cpp daemon/run_directory.h daemon/run_directory.cpp daemon/background.h daemon/connection_limits.h \
   daemon/fast_tier.h daemon/fast_tier.cpp daemon/fast_tier_mount.cpp daemon/drain_queue.h daemon/drain_queue.cpp \
   daemon/held_part.h daemon/held_part.cpp daemon/image_needs.h daemon/image_needs.cpp daemon/dump_size.h daemon/dump_size.cpp \
-  daemon/controller_link.h daemon/controller_link.cpp daemon/deadline.h
+  daemon/controller_link.h daemon/controller_link.cpp daemon/welcome.h daemon/welcome.cpp daemon/deadline.h
 sckptd_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
 sckptd_LDADD = libdaemon.a libstore_client.a libbackend.a $(RPC_LIBS) $(IMAGE_STORE_LIBS) libcommon.a $(YAML_LIBS) $(SLURM_LIBS)
 $(sckptctld_OBJECTS) $(sckptd_OBJECTS): $(GENERATED_RPC_H)

@@ -48,7 +48,7 @@ NodeAgent::NodeAgent(Config config, std::unique_ptr<Backend> backend)
     : config_(std::move(config)),
       backend_(std::move(backend)),
       store_(config_),
-      link_(config_.controller,
+      link_(config_,
             {[this] { return hello(); }, [this] { reconnected(); }, [this](const auto& message) { received(message); },
              [this] { connection_lost(); }}),
       ended_(ended_file(config_)),

@@ -17,7 +17,11 @@ class NodeDesk {
     virtual ~NodeDesk() = default;
     // May the maker of this credential speak for a node at all? Asked before anything of the stream is read.
     virtual Result<> admit(const std::string& credential) = 0;
-    // Is the other end of the connection, as gRPC names it, the host of this node? May block, as the next.
+    // May the maker of this credential, who calls from `peer`, speak for the nodes that it names? May block, as all that follow here.
+    virtual Result<> admit_relay(const std::string& credential, const std::string& peer) = 0;
+    // What proves us to a relay, over its nonce.
+    virtual Result<std::string> prove(const std::string& nonce) = 0;
+    // Is the other end of the connection, as gRPC names it, the host of this node? 
     virtual Result<> verify(const std::string& node, const std::string& peer) = 0;
     // The node says hello. It is refused by an error; else its outbox gets the Welcome, and all that it says from now on is handled.
     virtual Result<> attach(const rpc::NodeHello& hello, const std::shared_ptr<NodeOutbox>& outbox) = 0;

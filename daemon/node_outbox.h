@@ -3,6 +3,7 @@
 // Where orders to one node go, on whatever way the node is connected: a stream of its own, or that of a relay.
 #pragma once
 
+#include "common/result.h"
 #include "rpc/sckpt.pb.h"
 
 namespace sckpt {
@@ -13,6 +14,8 @@ class NodeOutbox {
    public:
     virtual ~NodeOutbox() = default;
     virtual void push(rpc::ControllerMessage message) = 0;
+    // Ends the connection; the node is told why. It is detached as after any other end.
+    virtual void refuse(const Error& error) = 0;
 };
 
 }  // namespace sckpt

@@ -46,6 +46,8 @@ class NodeStream final : public NodeStreams::Stream, public NodeOutbox {
         work(Lane::quick, [this] { cut({grpc::StatusCode::RESOURCE_EXHAUSTED, "the orders are not read"}); });
     }
 
+    void refuse(const Error& error) override { end(rpc::status_from_error(error)); }
+
    private:
     void received(rpc::NodeMessage message) override {
         const Lane lane = name_.empty() || desk_.may_wait(message) ? Lane::slow : Lane::quick;

@@ -13,13 +13,11 @@
 #include "daemon/catalogue_file.h"
 #include "daemon/controller_service.h"
 #include "daemon/daemon_main.h"
-#include "rpc/server_auth.h"
+#include "daemon/relay.h"
 
 namespace {
 
 using namespace sckpt;
-
-constexpr int kLargestMessage = 64 << 20;  // a node that tells of a job with very many open files
 
 // SIGTERM and SIGINT are blocked in every thread and waited for here.
 void wait_for_end(const sigset_t& set, Controller& controller, std::chrono::seconds poll) {
@@ -51,22 +49,15 @@ Result<> serve(const Config& config) {
 
     std::atomic<bool> stopping = false;
     CommandService commands(controller, keeper, stopping);
+    const PeerTrust trust(config.relay.hosts);
     NodeAddresses addresses(slurm_node_addresses);
-    ControllerDesk desk(controller, addresses);
-    NodeStreams streams(desk);
-    NodeService nodes(streams, addresses, orders, keeper);
-    grpc::ServerBuilder builder;
-    int bound = 0;
-    builder.AddListeningPort(std::format("0.0.0.0:{}", config.controller.port), grpc::InsecureServerCredentials(), &bound);
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second sckptctld must fail, not share the port
-    builder.RegisterService(&commands);
-    builder.RegisterService(&nodes);
-    builder.SetMaxReceiveMessageSize(kLargestMessage);
-    rpc::set_keepalive(builder);
-    const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-    if (!server || bound == 0)
-        return fail(Errc::io, std::format("cannot listen on port {}: is another sckptctld running?", config.controller.port));
-    log_info("sckptctld {} listens on port {}", SCKPT_VERSION, bound);
+    ControllerDesk desk(controller, trust, addresses);
+    NodeStreams node_streams(desk);
+    RelayStreams relay_streams(desk, node_streams.workers());
+    NodeService nodes(node_streams, addresses, orders, keeper);
+    RelayService relays(relay_streams, trust, orders, keeper);
+    SCKPT_ASSIGN(const std::unique_ptr<grpc::Server> server, listen_on(config.controller.port, {&commands, &nodes, &relays}));
+    log_info("sckptctld {} listens on port {}", SCKPT_VERSION, config.controller.port);
 
     keeper.start();
     wait_for_end(set, controller, std::chrono::seconds(config.controller.poll_seconds));
@@ -79,4 +70,7 @@ Result<> serve(const Config& config) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return daemon_main(argc, argv, "sckptctld", "the controller daemon of sckpt", serve); }
+int main(int argc, char** argv) {
+    const OtherMode relay{"--relay", "stand between nodes and sckptctld: pass on what they say to each other, and keep nothing", serve_relay};
+    return daemon_main(argc, argv, "sckptctld", "the controller daemon of sckpt", serve, &relay);
+}

@@ -7,20 +7,28 @@ librpc_a_SOURCES = rpc/local.h rpc/srun.h rpc/task_name.h rpc/task_name.cpp rpc/
 librpc_a_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS) $(BLAKE3_CFLAGS)
 
 # the generated code is not ours to make warning-free
-nodist_librpc_generated_a_SOURCES = rpc/sckpt.pb.cc rpc/sckpt.grpc.pb.cc
+nodist_librpc_generated_a_SOURCES = rpc/sckpt.pb.cc rpc/sckpt.grpc.pb.cc rpc/relay.pb.cc rpc/relay.grpc.pb.cc
 librpc_generated_a_CXXFLAGS = $(HARDEN_CXXFLAGS) $(SAN_CXXFLAGS) $(GRPC_CFLAGS)
-GENERATED_RPC_H = rpc/sckpt.pb.h rpc/sckpt.grpc.pb.h
+GENERATED_RPC_H = rpc/sckpt.pb.h rpc/sckpt.grpc.pb.h rpc/relay.pb.h rpc/relay.grpc.pb.h
 BUILT_SOURCES += $(GENERATED_RPC_H)
-CLEANFILES += $(GENERATED_RPC_H) rpc/sckpt.pb.cc rpc/sckpt.grpc.pb.cc
-EXTRA_DIST += rpc/sckpt.proto
+CLEANFILES += $(GENERATED_RPC_H) rpc/sckpt.pb.cc rpc/sckpt.grpc.pb.cc rpc/relay.pb.cc rpc/relay.grpc.pb.cc
+EXTRA_DIST += rpc/sckpt.proto rpc/relay.proto
 $(librpc_generated_a_OBJECTS): $(GENERATED_RPC_H)
 rpc/sckpt.pb.cc: rpc/sckpt.proto
 	$(AM_V_GEN)$(MKDIR_P) rpc && $(PROTOC) -I$(top_srcdir) --cpp_out=. $(top_srcdir)/rpc/sckpt.proto
 rpc/sckpt.grpc.pb.cc: rpc/sckpt.proto
 	$(AM_V_GEN)$(MKDIR_P) rpc && $(PROTOC) -I$(top_srcdir) --grpc_out=. --plugin=protoc-gen-grpc=$(GRPC_CPP_PLUGIN) $(top_srcdir)/rpc/sckpt.proto
+rpc/relay.pb.cc: rpc/relay.proto rpc/sckpt.proto
+	$(AM_V_GEN)$(MKDIR_P) rpc && $(PROTOC) -I$(top_srcdir) --cpp_out=. $(top_srcdir)/rpc/relay.proto
+rpc/relay.grpc.pb.cc: rpc/relay.proto rpc/sckpt.proto
+	$(AM_V_GEN)$(MKDIR_P) rpc && $(PROTOC) -I$(top_srcdir) --grpc_out=. --plugin=protoc-gen-grpc=$(GRPC_CPP_PLUGIN) $(top_srcdir)/rpc/relay.proto
 rpc/sckpt.pb.h: rpc/sckpt.pb.cc
 	@touch $@
 rpc/sckpt.grpc.pb.h: rpc/sckpt.grpc.pb.cc
+	@touch $@
+rpc/relay.pb.h: rpc/relay.pb.cc
+	@touch $@
+rpc/relay.grpc.pb.h: rpc/relay.grpc.pb.cc
 	@touch $@
 
 # for the system tests: a client that lies

@@ -4,6 +4,7 @@
 #include <blake3.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <sys/random.h>
 #include <format>
 #include <span>
 
@@ -43,6 +44,12 @@ std::string serialize(const google::protobuf::Message& message) {
 std::string call_purpose(std::string_view method, const google::protobuf::Message* request) {
     if (!request) return std::string(method);
     return std::format("{} {}", method, digest(serialize(*request)));
+}
+
+Result<std::string> make_nonce() {
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) return fail_errno("getrandom");
+    return hex(bytes);
 }
 
 std::string welcome_purpose(std::string_view nonce) { return std::format("sckptctld-welcome {}", nonce); }

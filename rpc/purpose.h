@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/result.h"
+
 namespace sckpt::rpc {
 
 // The metadata key that carries the credential of a call.
@@ -17,5 +19,7 @@ inline constexpr const char* kCredentialKey = "sckpt-credential";
 std::string call_purpose(std::string_view method, const google::protobuf::Message* request);
 // Of the credential in Welcome, by which sckptctld proves itself to a node: over the node's nonce (NodeHello.nonce).
 std::string welcome_purpose(std::string_view nonce);
+// Fresh for each connection: 16 random bytes in hex.
+Result<std::string> make_nonce();
 
 }  // namespace sckpt::rpc

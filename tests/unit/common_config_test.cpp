@@ -82,6 +82,7 @@ node:
   dump_streams: 6
   restore_timeout: 0:45
   controller_wait: 1h
+relay: {hosts: [r1, 10.0.0.7], port: 7001, upstream: r0.example.org}
 store: {directory: /shared/x, user: images, key: /etc/other.key, timeout: 90s}
 drain:
   streams: 3
@@ -118,6 +119,9 @@ retention:
     CHECK(config->node.dump_streams == 6);
     CHECK(config->node.restore_timeout_seconds == 45);
     CHECK(config->node.controller_wait_seconds == 3600);
+    CHECK(config->relay.hosts == std::vector<std::string>{"r1", "10.0.0.7"});
+    CHECK(config->relay.port == 7001);
+    CHECK(config->relay.upstream == "r0.example.org");
     CHECK(config->store.directory == "/shared/x");
     CHECK(config->policy.interval_seconds == 93600);
     CHECK(config->policy.max_restarts == 0);
@@ -203,7 +207,7 @@ TEST_CASE("the example of the documentation is right") {
 TEST_CASE("unknown and repeated keys are refused with file, line and key") {
     const Bad cases[] = {
         {kLeast + "policy:\n  intervall: 15m\n", "sckpt.yaml:6: policy.intervall: unknown key; known here: interval, max_restarts"},
-        {kLeast + "polisy:\n  interval: 15m\n", "sckpt.yaml:5: polisy: unknown section; known: controller, drain, node, policy, retention, store"},
+        {kLeast + "polisy:\n  interval: 15m\n", "sckpt.yaml:5: polisy: unknown section; known: controller, drain, node, policy, relay, retention, store"},
         {kLeast + "retention:\n  keep: 2\n  keep: 3\n", "sckpt.yaml:7: retention.keep: given twice"},
         {kLeast + "store:\n  directory: /other\n", "sckpt.yaml:5: store: given twice"},
         {kLeast + "policy:\n  <<: {keep: 2}\n", "policy.<<: unknown key"},
@@ -228,6 +232,8 @@ TEST_CASE("a file of another structure is refused") {
         {kLeast + "retention:\n  keep: [2]\n", "sckpt.yaml:6: retention.keep: a single value is wanted"},
         {kLeast + "retention:\n  keep: {a: 2}\n", "retention.keep: a single value is wanted"},
         {"controller:\n  operators: root\n", "controller.operators: a list is wanted"},
+        {"relay:\n  hosts: r1\n", "relay.hosts: a list is wanted here"},
+        {"relay:\n  hosts: [a b]\n", "relay.hosts: \"a b\" is not a host name"},
         {"controller:\n  operators: [[root]]\n", "controller.operators: a list of plain names"},
         {kLeast + "retention:\n  keep:\n", "sckpt.yaml:6: retention.keep: the value is missing"},
         {kLeast + "---\npolicy:\n", "sckpt.yaml:5: a second document"},

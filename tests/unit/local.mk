@@ -15,7 +15,8 @@ rpc_tests_SOURCES += tests/unit/daemon_drain_grants_test.cpp daemon/drain_grants
 rpc_tests_SOURCES += tests/unit/daemon_node_part_test.cpp daemon/node_part.cpp daemon/fast_tier.cpp daemon/held_part.cpp
 rpc_tests_SOURCES += tests/unit/daemon_live_jobs_test.cpp daemon/live_jobs.cpp tests/unit/rpc_task_name_test.cpp
 rpc_tests_SOURCES += tests/unit/node_outbox_for_tests.h tests/unit/node_streams_for_tests.h tests/unit/daemon_workers_test.cpp daemon/workers.cpp \
-  tests/unit/daemon_node_streams_test.cpp daemon/node_streams.cpp tests/unit/daemon_node_addresses_test.cpp daemon/node_addresses.cpp
+  tests/unit/daemon_node_streams_test.cpp daemon/node_streams.cpp tests/unit/daemon_node_addresses_test.cpp daemon/node_addresses.cpp \
+  tests/unit/daemon_relay_test.cpp daemon/relay_streams.cpp daemon/relay_uplink.cpp daemon/relay_desk.cpp daemon/peer_trust.cpp
 rpc_tests_CXXFLAGS = $(AM_CXXFLAGS) $(CATCH2_CFLAGS) $(GRPC_CFLAGS) $(SQLITE_CFLAGS)
 rpc_tests_LDADD = libcli.a libstore_client.a libimage_store_testing.a $(IMAGE_STORE_LIBS) $(RPC_LIBS) libcommon.a $(YAML_LIBS) $(CATCH2_LIBS)
 $(rpc_tests_OBJECTS): $(GENERATED_RPC_H)

@@ -11,6 +11,7 @@ namespace sckpt::test {
 class ReadableOutbox final : public NodeOutbox {
    public:
     void push(rpc::ControllerMessage message) override { queue_.push(std::move(message)); }
+    void refuse(const Error&) override {}
     auto pop(const std::stop_token& stop) { return queue_.pop(stop); }
 
    private:

@@ -30,11 +30,14 @@ class NotingDesk final : public NodeDesk {
         if (credential == "good") return {};
         return fail(Errc::denied, "the credential is " + credential);
     }
+    Result<> admit_relay(const std::string& credential, const std::string&) override { return admit(credential); }
+    Result<std::string> prove(const std::string& nonce) override { return "proof of " + nonce; }
     Result<> verify(const std::string& node, const std::string& peer) override {
         if (node != "unknown" && peer.starts_with("ipv4:127.0.0.1:")) return {};
         return fail(Errc::denied, "no such node");
     }
     Result<> attach(const rpc::NodeHello& hello, const std::shared_ptr<NodeOutbox>& outbox) override {
+        if (hello.name() == refused) return fail(Errc::denied, hello.name() + " is not wanted");
         rpc::ControllerMessage welcome;
         welcome.mutable_welcome()->set_credential("of " + hello.nonce());
         outbox->push(std::move(welcome));
@@ -80,6 +83,10 @@ class NotingDesk final : public NodeDesk {
         const std::lock_guard lock(mutex_);
         return heard_[node];
     }
+    int attached(const std::string& node) {
+        const std::lock_guard lock(mutex_);
+        return attached_[node];
+    }
     int detached(const std::string& node) {
         const std::lock_guard lock(mutex_);
         return detached_[node];
@@ -89,6 +96,7 @@ class NotingDesk final : public NodeDesk {
         return heard_at_end_[node];
     }
 
+    std::string refused;  // a name
     std::function<void(const std::string& node, const rpc::NodeMessage& message)> on_message;  // before it is noted
 
    private:
