@@ -27,6 +27,7 @@
 #include "common/log.h"
 #include "common/result.h"
 #include "daemon/drain_grants.h"
+#include "daemon/drain_sum.h"
 #include "daemon/generation.h"
 #include "daemon/live_jobs.h"
 #include "daemon/restart_policy.h"
@@ -51,8 +52,11 @@ struct CheckpointRun {
     // What is timed: the phase and its limit, as they have been since then.
     std::pair<GenerationPhase, std::optional<std::chrono::seconds>> timed{generation.phase(), generation.limit()};
     std::chrono::steady_clock::time_point timed_since = std::chrono::steady_clock::now();
-    std::optional<std::map<std::string, ImageRow>> base;  // images of its base, by task; read when the first is needed
-    std::map<std::string, rpc::Drain> drains;             // by node
+    // Read when the first order is sent: what all of them say, and the images of its base, by task.
+    std::optional<rpc::DumpOrder> order;
+    RowId base_row = 0;
+    std::map<std::string, ImageRow> base;
+    DrainSum drains;
     rpc::CreateProgress progress;
     std::optional<Error> error;  // it was dropped
     bool finished = false;       // complete or dropped
@@ -155,7 +159,7 @@ class Controller {
     void make_urgent(CheckpointRun& run);
     void make_due(std::uint32_t job_id);
     void abandon_unfinished(const JobRow& job, const std::string& reason);
-    void ranks_changed(std::uint32_t job_id);
+    void rank_changed(const rpc::Task& task);
     void steps_found(const std::string& node, const rpc::StepsFound& found);
     void dump_done(const std::string& node, const rpc::DumpDone& done);  // takes the mutex itself
     void drain_request(const std::string& node, const rpc::DrainRequest& request);
@@ -164,6 +168,7 @@ class Controller {
     bool drain_is_near(const JobRow& job);
 
     // controller_orders.cpp
+    Result<> prepare_order(CheckpointRun& run) const;
     Result<rpc::DumpOrder> dump_order(CheckpointRun& run, const std::vector<std::string>& tasks) const;
     bool send_dump(CheckpointRun& run, const std::string& node, const std::vector<std::string>& tasks);
     void send_script(const std::string& node, RowId checkpoint);

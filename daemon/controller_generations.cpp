@@ -38,24 +38,6 @@ bool is_in_directory(const StoredImage& image, const std::string& directory) {
            std::ranges::all_of(image.packs, [&](const PackUse& pack) { return directory_of(pack.path) == directory; });
 }
 
-// What is said of the drains of all nodes at once: sums, and what the slowest state is.
-rpc::Drain sum_of(const std::map<std::string, rpc::Drain>& drains, std::uint64_t bytes) {
-    rpc::Drain sum;
-    sum.set_phase(rpc::Drain::QUEUED);
-    for (const auto& [node, drain] : drains) {
-        sum.set_bytes_done(sum.bytes_done() + drain.bytes_done());
-        sum.set_bytes_written(sum.bytes_written() + drain.bytes_written());
-        sum.set_bytes_per_second(sum.bytes_per_second() + drain.bytes_per_second());
-        sum.set_urgent(sum.urgent() || drain.urgent());
-        if (drain.phase() == rpc::Drain::COPYING && sum.phase() != rpc::Drain::WAITING) sum.set_phase(rpc::Drain::COPYING);
-        if (drain.phase() != rpc::Drain::WAITING) continue;
-        sum.set_phase(rpc::Drain::WAITING);
-        sum.set_text(drains.size() == 1 ? drain.text() : node + ": " + drain.text());
-    }
-    sum.set_bytes_total(bytes);
-    return sum;
-}
-
 }  // namespace
 
 Controller::Run Controller::run_of_job(std::uint32_t job_id) const {
@@ -84,7 +66,7 @@ Result<Controller::Run> Controller::begin_step_checkpoint(const JobRow& job, con
     const auto step = live.steps.find(key);
     if (step == live.steps.end()) return fail(Errc::not_found, std::format("job {} has no such step now", job.job_id));
     std::vector<StepRank> ranks;
-    for (const auto& [number, rank] : step->second.ranks) ranks.push_back(rank);
+    for (const auto& [number, rank] : step->second.ranks()) ranks.push_back(rank);
     const LiveStep whole{key, step->second.tasks};
     SCKPT_ASSIGN(Generation generation, Generation::of_steps({&whole, 1}, ranks, seconds(config_.node.dump_timeout_seconds)));
     return begin_run(job, std::move(generation), step_name(key), urgent);
@@ -184,7 +166,7 @@ GenerationOrders Controller::capture(const Run& run) {
     run->progress.set_phase(rpc::CreateProgress::CAPTURED);
     run->progress.set_bytes(bytes);
     run->progress.set_frozen_ms(longest_frozen(*run));
-    *run->progress.mutable_drain() = sum_of({}, bytes);
+    *run->progress.mutable_drain() = run->drains.sum(bytes);
     return run->generation.captured();
 }
 
@@ -268,11 +250,11 @@ void Controller::abandon_unfinished(const JobRow& job, const std::string& reason
 // ---------------------------------------------------------------- what nodes say
 
 // A task of the job has started or ended.
-void Controller::ranks_changed(std::uint32_t job_id) {
-    const Run run = run_of_job(job_id);
-    const LiveJob* live = live_.find(job_id);
-    const bool asks = run && run->generation.phase() == GenerationPhase::gathering;
-    if (asks && live) carry_out(run, run->generation.ranks_known(live->ranks()));
+void Controller::rank_changed(const rpc::Task& task) {
+    const Run run = run_of_job(task.job_id());
+    if (!run || run->generation.phase() != GenerationPhase::gathering) return;
+    const std::optional<StepRank> rank = live_.rank_of(task);  // what counts of the node's word
+    if (rank) carry_out(run, run->generation.ranks_known({&*rank, 1}));
 }
 
 void Controller::steps_found(const std::string& node, const rpc::StepsFound& found) {
@@ -326,8 +308,8 @@ void Controller::drain_progress(const std::string& node, const rpc::DrainProgres
     const auto found = runs_.find(static_cast<RowId>(progress.checkpoint_id()));
     if (found == runs_.end() || !found->second->generation.has_part(node)) return;
     CheckpointRun& run = *found->second;
-    run.drains[node] = progress.drain();
-    if (is_captured(run)) *run.progress.mutable_drain() = sum_of(run.drains, run.progress.bytes());
+    run.drains.set(node, progress.drain());
+    if (is_captured(run)) *run.progress.mutable_drain() = run.drains.sum(run.progress.bytes());
     if (progress.drain().phase() == rpc::Drain::WAITING) {  // others may go on; the node asks again when it tries again
         grants_.end(run.id, node);
         send_grants();
@@ -364,7 +346,7 @@ void Controller::store_done(const std::string& node, const rpc::StoreDone& done)
     if (!wrong && !std::ranges::all_of(files, [&](const StoredImage& image) { return is_in_directory(image, directory); }))
         wrong = Error{Errc::invalid, "its files are not in the job's directory"};
     if (wrong) return carry_out(run, run->generation.failed(node, "its node told of an image that cannot be: " + wrong->text));
-    run->drains.erase(node);
+    run->drains.forget(node);
     carry_out(run, run->generation.part_stored(node, std::move(images)));
 }
 

@@ -155,7 +155,7 @@ Result<SlurmJob> Controller::slurm_job_of(const std::string& node, const rpc::Ta
         const std::lock_guard lock(mutex_);
         const auto known = slurm_jobs_.find(task.job_id());
         if (known != slurm_jobs_.end() && known->second.uid == task.uid() && runs_on(known->second, task.restart_count()) &&
-            std::ranges::contains(known->second.nodes, node))
+            known->second.nodes.contains(node))
             return known->second;
     }
     return slurm_job(task.job_id());
@@ -167,7 +167,7 @@ Result<SlurmJob> Controller::verify_task(const std::string& node, const rpc::Tas
     if (slurm.uid != task.uid())
         return fail(Errc::denied, std::format("uid {} on {} claims job {} of uid {}", task.uid(), node, task.job_id(), slurm.uid));
     if (!is_batch(task)) {
-        if (!std::ranges::contains(slurm.nodes, node))
+        if (!slurm.nodes.contains(node))
             return fail(Errc::invalid, std::format("{} claims a task of job {}, which does not run there", node, task.job_id()));
         // What is left of an earlier run, or of a job that is over, must be taken for no run of the job's.
         if (runs_on(slurm, task.restart_count())) return slurm;
@@ -197,7 +197,7 @@ void Controller::task_started(const std::string& node, const rpc::Task& task) {
     const Result<JobRow> job = ensure_job(task, *slurm);
     if (!job) return log_error("job {}: {}", task.job_id(), job.error().text);
     if (is_batch(task)) return script_started(node, task, *job);
-    if (live_.task_started(node, task)) ranks_changed(task.job_id());
+    if (live_.task_started(node, task)) rank_changed(task);
 }
 
 void Controller::script_started(const std::string& node, const rpc::Task& task, const JobRow& job) {
@@ -218,7 +218,7 @@ void Controller::script_started(const std::string& node, const rpc::Task& task, 
 
 void Controller::task_ended(const std::string& node, const rpc::Task& task) {
     live_.task_ended(node, task);
-    if (!is_batch(task)) ranks_changed(task.job_id());
+    if (!is_batch(task)) rank_changed(task);
 }
 
 }  // namespace sckpt

@@ -13,39 +13,22 @@ std::uint64_t wire_id(RowId id) { return static_cast<std::uint64_t>(id); }
 
 }  // namespace
 
-Result<rpc::DumpOrder> Controller::dump_order(CheckpointRun& run, const std::vector<std::string>& tasks) const {
+// What the orders to all nodes have in common.
+Result<> Controller::prepare_order(CheckpointRun& run) const {
     SCKPT_ASSIGN(const std::optional<JobRow> job, catalogue_.job(run.job));
     SCKPT_ASSIGN(const std::optional<CheckpointRow> row, catalogue_.checkpoint(run.id));
     if (!job || !row) return fail(Errc::internal, std::format("checkpoint row {} has gone", run.id));
-    if (!run.base) {
-        run.base.emplace();
-        if (row->base != 0) {
-            SCKPT_ASSIGN(std::vector<ImageRow> images, catalogue_.images(row->base));
-            for (ImageRow& image : images) run.base->emplace(image.task, std::move(image));
-        }
+    if (row->base != 0) {
+        SCKPT_ASSIGN(std::vector<ImageRow> images, catalogue_.images(row->base));
+        for (ImageRow& image : images) run.base.emplace(image.task, std::move(image));
+        run.base_row = row->base;
     }
-    rpc::DumpOrder order;
+    rpc::DumpOrder& order = run.order.emplace();
     order.set_checkpoint_id(wire_id(run.id));
     order.set_job_id(job->job_id);
-    order.set_script(tasks.size() == 1 && tasks.front() == kBatchTask);
-    for (const std::string& task : tasks) {
-        rpc::ImageOrder& image = *order.add_images();
-        image.set_task(task);
-        if (const auto name = parse_task_name(task)) {
-            image.set_step_key(name->step_key);
-            image.set_task_id(name->rank);
-        }
-        const auto base = run.base->find(task);
-        if (base == run.base->end()) continue;
-        image.mutable_base()->set_path(base->second.manifest);
-        image.mutable_base()->set_digest(base->second.digest);
-        image.mutable_base()->set_checkpoint_id(wire_id(row->base));
-        image.set_last_bytes(base->second.bytes);
-    }
     order.set_uid(job->uid);
     order.set_directory(job_directory(job->job_id, job->id));
     order.set_number(row->number);
-    order.set_urgent(row->urgent);
     order.set_store_id(catalogue_.store_id());
     order.set_cluster(cluster_);
     order.set_user(job->user);
@@ -55,6 +38,28 @@ Result<rpc::DumpOrder> Controller::dump_order(CheckpointRun& run, const std::vec
     order.set_job_row(job->id);
     order.set_interval_seconds(job->interval_seconds);
     order.set_max_restarts(job->max_restarts);
+    return {};
+}
+
+Result<rpc::DumpOrder> Controller::dump_order(CheckpointRun& run, const std::vector<std::string>& tasks) const {
+    if (!run.order) SCKPT_TRY(prepare_order(run));
+    rpc::DumpOrder order = *run.order;
+    order.set_script(tasks.size() == 1 && tasks.front() == kBatchTask);
+    order.set_urgent(run.urgent);
+    for (const std::string& task : tasks) {
+        rpc::ImageOrder& image = *order.add_images();
+        image.set_task(task);
+        if (const auto name = parse_task_name(task)) {
+            image.set_step_key(name->step_key);
+            image.set_task_id(name->rank);
+        }
+        const auto base = run.base.find(task);
+        if (base == run.base.end()) continue;
+        image.mutable_base()->set_path(base->second.manifest);
+        image.mutable_base()->set_digest(base->second.digest);
+        image.mutable_base()->set_checkpoint_id(wire_id(run.base_row));
+        image.set_last_bytes(base->second.bytes);
+    }
     return order;
 }
 

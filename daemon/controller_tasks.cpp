@@ -52,7 +52,7 @@ void Controller::task_restored(const std::string& node, const rpc::RestoreDone& 
     const LiveJob* live = live_.find((*job)->job_id);
     if (live == nullptr || !live->has_script()) return;  // the job has been ended since, and its tasks with it
     const auto slurm = slurm_jobs_.find((*job)->job_id);
-    if (slurm != slurm_jobs_.end() && !std::ranges::contains(slurm->second.nodes, node))
+    if (slurm != slurm_jobs_.end() && !slurm->second.nodes.contains(node))
         return log_warning("{} reports a restore of job {}, which does not run there: ignored", node, (*job)->job_id);
     task_restore_failed(**job, **row, node, done);
 }

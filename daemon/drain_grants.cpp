@@ -2,6 +2,8 @@
 #include "daemon/drain_grants.h"
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
 
 namespace sckpt {
 namespace {
@@ -21,59 +23,81 @@ DrainGrants::DrainGrants(const Config::Drain& limits)
       bytes_per_second_(share(limits.cluster_bandwidth, streams_)) {}
 
 void DrainGrants::ask(std::int64_t checkpoint, const std::string& node, bool urgent) {
-    if (const auto held = granted_.find({checkpoint, node}); held != granted_.end()) {  // told once more: the grant may have been lost on its way
-        const Ask again{checkpoint, node, urgent || held->second.urgent};
-        granted_.erase(held);
-        waiting_.push_front(again);
-        return;
+    const Key key(node, checkpoint);
+    const auto [known, is_new] = asks_.try_emplace(key);
+    Ask& ask = known->second;
+    if (is_new) {
+        ask.urgent = urgent;
+        return wait(key, ask, ++last_);
     }
-    const auto waits = std::ranges::find_if(waiting_, [&](const Ask& ask) { return ask.checkpoint == checkpoint && ask.node == node; });
-    if (waits == waiting_.end()) waiting_.push_back({checkpoint, node, urgent});
-    else waits->urgent = waits->urgent || urgent;
+    std::int64_t place = ask.place;
+    if (ask.granted) place = --first_;  // told once more: the grant may have been lost on its way
+    leave(ask);
+    ask.granted = false;
+    ask.urgent = ask.urgent || urgent;
+    wait(key, ask, place);
 }
 
 void DrainGrants::set_urgent(std::int64_t checkpoint) {
-    for (Ask& ask : waiting_)
-        if (ask.checkpoint == checkpoint) ask.urgent = true;
+    for (auto& [key, ask] : asks_) {
+        if (key.second != checkpoint || ask.granted || ask.urgent) continue;
+        leave(ask);
+        ask.urgent = true;
+        wait(key, ask, ask.place);
+    }
 }
 
 void DrainGrants::end(std::int64_t checkpoint, const std::string& node) {
-    granted_.erase({checkpoint, node});
-    std::erase_if(waiting_, [&](const Ask& ask) { return ask.checkpoint == checkpoint && ask.node == node; });
+    if (const auto ask = asks_.find({node, checkpoint}); ask != asks_.end()) erase(ask);
 }
 
 void DrainGrants::end(std::int64_t checkpoint) {
-    std::erase_if(granted_, [&](const auto& entry) { return entry.first.first == checkpoint; });
-    std::erase_if(waiting_, [&](const Ask& ask) { return ask.checkpoint == checkpoint; });
+    for (auto ask = asks_.begin(); ask != asks_.end();) ask = ask->first.second == checkpoint ? erase(ask) : std::next(ask);
 }
 
 void DrainGrants::node_lost(const std::string& node) {
-    std::erase_if(granted_, [&](const auto& entry) { return entry.second.node == node; });
-    std::erase_if(waiting_, [&](const Ask& ask) { return ask.node == node; });
+    for (auto ask = asks_.lower_bound({node, std::numeric_limits<std::int64_t>::min()}); ask != asks_.end() && ask->first.first == node;)
+        ask = erase(ask);
 }
 
-void DrainGrants::grant(const Ask& ask, std::vector<Grant>& out) {
-    out.push_back({ask.node, ask.checkpoint, ask.urgent ? 0 : bytes_per_second_});
-    granted_[{ask.checkpoint, ask.node}] = ask;
+void DrainGrants::wait(const Key& key, Ask& ask, std::int64_t place) {
+    ask.place = place;
+    line_of(ask).emplace(place, key);
+}
+
+// Out of its line, or out of those that are at work.
+void DrainGrants::leave(const Ask& ask) {
+    if (!ask.granted) {
+        line_of(ask).erase(ask.place);
+        return;
+    }
+    --granted_;
+    if (ask.urgent) --urgent_granted_;
+}
+
+DrainGrants::Asks::iterator DrainGrants::erase(Asks::iterator ask) {
+    leave(ask->second);
+    return asks_.erase(ask);
+}
+
+// To the first of the line.
+void DrainGrants::grant(Line& line, std::vector<Grant>& out) {
+    const Key key = line.begin()->second;
+    Ask& ask = asks_.at(key);
+    line.erase(line.begin());
+    ask.granted = true;
+    ++granted_;
+    if (ask.urgent) ++urgent_granted_;
+    out.push_back({key.first, key.second, ask.urgent ? 0 : bytes_per_second_});
 }
 
 std::vector<DrainGrants::Grant> DrainGrants::take() {
     std::vector<Grant> grants;
-    auto running = static_cast<std::size_t>(std::ranges::count_if(granted_, [](const auto& entry) { return entry.second.urgent; }));
-    for (auto ask = waiting_.begin(); ask != waiting_.end();) {
-        if (!ask->urgent) {
-            ++ask;
-            continue;
-        }
-        if (running >= urgent_streams_) return grants;  // the others come after it
-        ++running;
-        grant(*ask, grants);
-        ask = waiting_.erase(ask);
+    while (!urgent_line_.empty()) {
+        if (urgent_granted_ >= urgent_streams_) return grants;  // the others come after it
+        grant(urgent_line_, grants);
     }
-    while (!waiting_.empty() && granted_.size() < streams_) {
-        grant(waiting_.front(), grants);
-        waiting_.pop_front();
-    }
+    while (!line_.empty() && granted_ < streams_) grant(line_, grants);
     return grants;
 }
 

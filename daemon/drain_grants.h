@@ -2,11 +2,10 @@
 //
 // Which drains may copy into the store now, of all nodes: drain.cluster_urgent_streams of urgent ones at once, and while none of
 // those waits, others as long as no more than drain.cluster_streams are at work; first come first served.
-// Pure bookkeeping: nodes ask, take() says who may begin. What is lost with a connection is asked for again by the node.
+// Pure bookkeeping, whose cost for one node's word does not grow with the number of nodes: nodes ask, take() says who may begin. What is lost with a connection is asked for again by the node.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <string>
 #include <utility>
@@ -35,21 +34,31 @@ class DrainGrants {
     // the cluster's bandwidth is shared by the others.
     std::vector<Grant> take();
 
-    std::size_t granted() const { return granted_.size(); }
-    std::size_t waiting() const { return waiting_.size(); }
+    std::size_t granted() const { return granted_; }
+    std::size_t waiting() const { return asks_.size() - granted_; }
 
    private:
+    using Key = std::pair<std::string, std::int64_t>;  // node and checkpoint
     struct Ask {
-        std::int64_t checkpoint = 0;
-        std::string node;
         bool urgent = false;
+        bool granted = false;
+        std::int64_t place = 0;  // in its line, while it waits
     };
-    void grant(const Ask& ask, std::vector<Grant>& out);
+    using Asks = std::map<Key, Ask>;
+    using Line = std::map<std::int64_t, Key>;  // by place
+
+    Line& line_of(const Ask& ask) { return ask.urgent ? urgent_line_ : line_; }
+    void wait(const Key& key, Ask& ask, std::int64_t place);
+    void leave(const Ask& ask);
+    Asks::iterator erase(Asks::iterator ask);
+    void grant(Line& line, std::vector<Grant>& out);
 
     const std::size_t streams_, urgent_streams_;
     const std::uint64_t bytes_per_second_;  // of one stream
-    std::deque<Ask> waiting_;               // in the order of their asking
-    std::map<std::pair<std::int64_t, std::string>, Ask> granted_;  // by checkpoint and node
+    Asks asks_;                             // those that wait, and those that have their grant
+    Line line_, urgent_line_;               // those that wait, in the order of their asking
+    std::size_t granted_ = 0, urgent_granted_ = 0;
+    std::int64_t first_ = 0, last_ = 0;  // places given so far
 };
 
 }  // namespace sckpt

@@ -13,14 +13,33 @@ constexpr std::size_t kStepsRemembered = 64;  // of those that are over, in each
 
 }  // namespace
 
-bool RunningStep::over() const {
-    return ranks.size() >= tasks && std::ranges::all_of(ranks, [](const auto& entry) { return entry.second.wait_status.has_value(); });
+void RunningStep::set(std::uint32_t number, StepRank rank) {
+    forget(number);
+    at_[rank.node].insert(number);
+    if (rank.wait_status) ++ended_;
+    ranks_.emplace(number, std::move(rank));
+}
+
+void RunningStep::forget(std::uint32_t number) {
+    const auto known = ranks_.find(number);
+    if (known == ranks_.end()) return;
+    if (known->second.wait_status) --ended_;
+    const auto there = at_.find(known->second.node);
+    there->second.erase(number);
+    if (there->second.empty()) at_.erase(there);
+    ranks_.erase(known);
+}
+
+void RunningStep::forget_node(const std::string& node) {
+    const auto there = at_.find(node);
+    if (there == at_.end()) return;
+    for (const std::uint32_t number : std::set(there->second)) forget(number);
 }
 
 std::vector<StepRank> LiveJob::ranks() const {
     std::vector<StepRank> all;
     for (const auto& [key, step] : steps)
-        for (const auto& [number, rank] : step.ranks) all.push_back(rank);
+        for (const auto& [number, rank] : step.ranks()) all.push_back(rank);
     return all;
 }
 
@@ -40,9 +59,9 @@ bool LiveJobs::task_started(const std::string& node, const rpc::Task& task) {
     step.tasks = std::max<std::uint32_t>(task.tasks(), 1);
     StepRank rank{task.step_key(), task.task_id(), node, std::nullopt};
     if (task.ended()) rank.wait_status = task.wait_status();
-    const auto [known, is_new] = step.ranks.try_emplace(task.task_id(), rank);
-    if (!is_new && known->second.node == rank.node && known->second.wait_status == rank.wait_status) return false;
-    known->second = rank;
+    const auto known = step.ranks().find(task.task_id());
+    if (known != step.ranks().end() && known->second.node == rank.node && known->second.wait_status == rank.wait_status) return false;
+    step.set(task.task_id(), std::move(rank));
     return true;
 }
 
@@ -57,13 +76,15 @@ void LiveJobs::task_ended(const std::string& node, const rpc::Task& task) {
     }
     const auto step = job->steps.find(task.step_key());
     if (step == job->steps.end()) return;
-    const auto rank = step->second.ranks.find(task.task_id());
-    if (rank == step->second.ranks.end() || rank->second.node != node) return;
+    const auto rank = step->second.ranks().find(task.task_id());
+    if (rank == step->second.ranks().end() || rank->second.node != node) return;
     if (!task.ended()) {  // it has gone without a word of how
-        step->second.ranks.erase(rank);
-        if (step->second.ranks.empty()) job->steps.erase(step);
+        step->second.forget(task.task_id());
+        if (step->second.ranks().empty()) job->steps.erase(step);
     } else {
-        rank->second.wait_status = task.wait_status();
+        StepRank last = rank->second;
+        last.wait_status = task.wait_status();
+        step->second.set(task.task_id(), std::move(last));
         if (!step->second.over()) return;
         job->steps_over.push_back(step->first);
         if (job->steps_over.size() > kStepsRemembered) {
@@ -78,8 +99,8 @@ void LiveJobs::task_ended(const std::string& node, const rpc::Task& task) {
 void LiveJobs::node_attached(const std::string& node) {
     for (auto& [job_id, job] : jobs_) {
         if (job.node == node) job.node.clear();
-        for (auto& [key, step] : job.steps) std::erase_if(step.ranks, [&](const auto& entry) { return entry.second.node == node; });
-        std::erase_if(job.steps, [](const auto& entry) { return entry.second.ranks.empty(); });
+        for (auto& [key, step] : job.steps) step.forget_node(node);
+        std::erase_if(job.steps, [](const auto& entry) { return entry.second.ranks().empty(); });
     }
     std::erase_if(jobs_, [](const auto& entry) { return !entry.second.has_script() && entry.second.steps.empty(); });
 }
@@ -92,6 +113,16 @@ LiveJob* LiveJobs::find(std::uint32_t job_id) {
 const LiveJob* LiveJobs::find(std::uint32_t job_id) const {
     const auto found = jobs_.find(job_id);
     return found == jobs_.end() ? nullptr : &found->second;
+}
+
+std::optional<StepRank> LiveJobs::rank_of(const rpc::Task& task) const {
+    const LiveJob* job = find(task.job_id());
+    if (job == nullptr) return std::nullopt;
+    const auto step = job->steps.find(task.step_key());
+    if (step == job->steps.end()) return std::nullopt;
+    const auto rank = step->second.ranks().find(task.task_id());
+    if (rank == step->second.ranks().end()) return std::nullopt;
+    return rank->second;
 }
 
 std::optional<std::uint32_t> LiveJobs::step_key(std::uint32_t job_id, std::uint32_t step_id) const {

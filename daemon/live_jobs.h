@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,11 +19,22 @@
 
 namespace sckpt {
 
-struct RunningStep {
+class RunningStep {
+   public:
     std::uint32_t step_id = 0;  // Slurm's
     std::uint32_t tasks = 0;
-    std::map<std::uint32_t, StepRank> ranks;  // known so far
-    bool over() const;                        // all of them have ended
+    const std::map<std::uint32_t, StepRank>& ranks() const { return ranks_; }  // known so far
+    bool over() const { return ranks_.size() >= tasks && ended_ == ranks_.size(); }  // all of them have ended
+
+    // What each costs does not grow with the number of ranks.
+    void set(std::uint32_t number, StepRank rank);
+    void forget(std::uint32_t number);
+    void forget_node(const std::string& node);
+
+   private:
+    std::map<std::uint32_t, StepRank> ranks_;
+    std::map<std::string, std::set<std::uint32_t>> at_;  // node → ranks there
+    std::size_t ended_ = 0;                              // how many of them
 };
 
 struct LiveJob {
@@ -51,6 +63,7 @@ class LiveJobs {
     const LiveJob* find(std::uint32_t job_id) const;
     // The step that Slurm knows by this id, if any of its tasks runs; its key.
     std::optional<std::uint32_t> step_key(std::uint32_t job_id, std::uint32_t step_id) const;
+    std::optional<StepRank> rank_of(const rpc::Task& task) const;  // of a step, as it is known now
     Jobs& all() { return jobs_; }
     const Jobs& all() const { return jobs_; }
 

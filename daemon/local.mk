@@ -37,7 +37,7 @@ sckpt_store_LDADD = libstore_client.a libbackend.a $(IMAGE_STORE_LIBS) libcommon
 
 sbin_PROGRAMS += sckptctld sckptd
 sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/messages.h daemon/messages.cpp daemon/catalogue_file.h daemon/catalogue_file.cpp daemon/drain_grants.h \
-  daemon/drain_grants.cpp daemon/store_orders.h daemon/store_orders.cpp daemon/store_keeper.h daemon/store_keeper.cpp \
+  daemon/drain_grants.cpp daemon/drain_sum.h daemon/drain_sum.cpp daemon/store_orders.h daemon/store_orders.cpp daemon/store_keeper.h daemon/store_keeper.cpp \
   daemon/unremoved_files.h daemon/unremoved_files.cpp \
   daemon/store_keeper_compact.cpp daemon/store_keeper_orphans.cpp daemon/store_keeper_check.cpp daemon/store_keeper_rebuild.cpp \
   daemon/controller.h daemon/controller.cpp daemon/controller_generations.cpp daemon/controller_nodes.cpp daemon/controller_resume.cpp \

@@ -95,7 +95,7 @@ SlurmJob from_info(const slurm_job_info_t& info) {
     job.account = info.account != nullptr ? info.account : "";
     job.user = info.user_name != nullptr ? info.user_name : "";
     job.batch_host = info.batch_host != nullptr ? info.batch_host : "";
-    job.nodes = expand_hosts(info.nodes);
+    job.nodes = NodeNames(expand_hosts(info.nodes));
     return job;
 }
 
@@ -131,6 +131,11 @@ Result<ConfMessage> load_conf() {
 }
 
 }  // namespace
+
+NodeNames::NodeNames(std::vector<std::string> names) {
+    std::ranges::sort(names);
+    names_ = std::make_shared<const std::vector<std::string>>(std::move(names));
+}
 
 void slurm_start() { slurm_init(nullptr); }
 

@@ -5,8 +5,10 @@
 #pragma once
 
 #include <sys/types.h>
+#include <algorithm>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +18,17 @@
 namespace sckpt {
 
 enum class SlurmJobState { pending, running, suspended, completed, failed, node_fail, cancelled, timed_out, out_of_memory, other };
+
+// Names of nodes, which may be very many: a copy shares them, and a look-up is quick.
+class NodeNames {
+   public:
+    NodeNames() = default;
+    explicit NodeNames(std::vector<std::string> names);
+    bool contains(const std::string& name) const { return names_ && std::ranges::binary_search(*names_, name); }
+
+   private:
+    std::shared_ptr<const std::vector<std::string>> names_;  // sorted; null: none
+};
 
 struct SlurmJob {
     std::uint32_t job_id = 0;
@@ -33,7 +46,7 @@ struct SlurmJob {
     std::string account;             // "" where there is no accounting
     std::string user;                // name; filled by slurm_job() alone when slurmctld does not tell it
     std::string batch_host;          // NodeName that the batch script runs on, "" when none
-    std::vector<std::string> nodes;  // NodeNames
+    NodeNames nodes;
 };
 
 void slurm_start();                                // once, before the rest

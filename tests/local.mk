@@ -29,3 +29,9 @@ noinst_PROGRAMS += store_tool
 store_tool_SOURCES = tests/bench/store_tool.cpp
 store_tool_CXXFLAGS = $(AM_CXXFLAGS) $(ZSTD_CFLAGS) $(BLAKE3_CFLAGS)
 store_tool_LDADD = $(IMAGE_STORE_LIBS) libbackend.a libcommon.a $(YAML_LIBS)
+# ten thousand simulated nodes
+noinst_PROGRAMS += fanout_nodes
+fanout_nodes_SOURCES = tests/bench/fanout_nodes.cpp
+fanout_nodes_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)
+fanout_nodes_LDADD = $(RPC_LIBS)
+$(fanout_nodes_OBJECTS): $(GENERATED_RPC_H)

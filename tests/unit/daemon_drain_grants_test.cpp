@@ -129,3 +129,23 @@ TEST_CASE("each node drains its part of a checkpoint by a grant of its own", "[d
     CHECK(taken(grants) == Ids{2});
     CHECK(grants.granted() == 1);
 }
+
+TEST_CASE("many nodes drain in turn, and the word of one costs the same however many there are", "[drain_grants]") {
+    constexpr int kNodes = 50'000;
+    DrainGrants grants(limits(64));
+    std::vector<std::string> granted;
+    for (int i = 0; i < kNodes; ++i) {
+        grants.ask(1, "n" + std::to_string(i), false);
+        for (const DrainGrants::Grant& grant : grants.take()) granted.push_back(grant.node);
+    }
+    for (std::size_t ended = 0; ended < granted.size(); ++ended) {  // squares of this number would take minutes
+        grants.end(1, granted[ended]);
+        for (const DrainGrants::Grant& grant : grants.take()) granted.push_back(grant.node);
+    }
+    REQUIRE(granted.size() == kNodes);
+    CHECK(granted.back() == "n" + std::to_string(kNodes - 1));
+    CHECK(grants.granted() == 0);
+    for (int i = 0; i < kNodes; ++i) grants.ask(2, "n" + std::to_string(i), true);
+    for (int i = 0; i < kNodes; ++i) grants.node_lost("n" + std::to_string(i));
+    CHECK(grants.waiting() == 0);
+}

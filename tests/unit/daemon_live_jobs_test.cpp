@@ -109,3 +109,22 @@ TEST_CASE("of steps that are over the latest are remembered") {
     CHECK(live.find(7)->steps.size() < 100);
     CHECK(live.find(7)->steps.contains(999));
 }
+
+TEST_CASE("the word of a node costs the same however many ranks there are") {
+    constexpr std::uint32_t kRanks = 50'000;
+    const auto name = [](std::uint32_t number) { return "n" + std::to_string(number); };
+    LiveJobs live;
+    live.script_started("ctl", script(7));
+    for (std::uint32_t i = 0; i < kRanks; ++i) live.task_started(name(i), rank(7, 0, i, kRanks));
+    for (std::uint32_t i = 0; i < kRanks; ++i) {  // squares of this number would take minutes
+        live.node_attached(name(i));
+        live.task_started(name(i), rank(7, 0, i, kRanks));
+    }
+    for (std::uint32_t i = 0; i < kRanks; ++i) {
+        CHECK_FALSE(live.find(7)->steps.at(0).over());
+        live.task_ended(name(i), ended(rank(7, 0, i, kRanks), 0));
+        if (i == 7) CHECK(live.rank_of(rank(7, 0, 7, kRanks))->wait_status == 0);
+    }
+    CHECK(live.find(7)->steps.at(0).over());
+    CHECK_FALSE(live.rank_of(rank(7, 0, kRanks, kRanks)));
+}

@@ -6,7 +6,7 @@ TESTS += rpc_tests
 endif
 rpc_tests_SOURCES = tests/unit/munged_for_tests.h tests/unit/rpc_munge_test.cpp tests/unit/rpc_call_test.cpp tests/unit/rpc_text_test.cpp \
   tests/unit/cli_job_id_test.cpp tests/unit/cli_output_test.cpp tests/unit/cli_watch_test.cpp tests/unit/cli_clean_test.cpp
-rpc_tests_SOURCES += tests/unit/daemon_drain_grants_test.cpp daemon/drain_grants.cpp tests/unit/daemon_store_orders_test.cpp \
+rpc_tests_SOURCES += tests/unit/daemon_drain_grants_test.cpp daemon/drain_grants.cpp tests/unit/daemon_drain_sum_test.cpp daemon/drain_sum.cpp tests/unit/daemon_store_orders_test.cpp \
   daemon/store_orders.cpp tests/unit/catalogue_tools.h tests/unit/store_keeper_tools.h tests/unit/daemon_store_keeper_test.cpp \
   tests/unit/daemon_store_keeper_compact_test.cpp tests/unit/daemon_store_keeper_orphans_test.cpp \
   tests/unit/daemon_store_keeper_check_test.cpp tests/unit/daemon_store_keeper_rebuild_test.cpp \
