@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "common/log.h"
+#include "daemon/deadline.h"
 #include "daemon/slurm_api.h"
 #include "daemon/welcome.h"
 #include "rpc/channel.h"
@@ -15,7 +16,7 @@
 namespace sckpt {
 namespace {
 
-constexpr std::chrono::seconds kRetry{1};
+constexpr std::chrono::seconds kRetry{1}, kLastWord{5};
 
 // Spreads nodes over the relays, the same at each start.
 std::size_t place_of(const std::string& node, std::size_t places) {
@@ -85,7 +86,8 @@ Result<> ControllerLink::attach(const std::stop_token& stop, const Place& place)
     const auto stream = stub->Attach(&context);
     rpc::ControllerMessage received;
     const auto ended = [&]() -> Result<> {
-        context.TryCancel();
+        // A call that is cancelled does not tell any more why the other side has ended it: that comes only after a while.
+        const Deadline deadline(kLastWord, [&] { context.TryCancel(); });
         const grpc::Status status = stream->Finish();
         if (status.ok() || status.error_code() == grpc::StatusCode::CANCELLED) return {};
         return std::unexpected(rpc::error_from_status(status));
@@ -93,6 +95,7 @@ Result<> ControllerLink::attach(const std::stop_token& stop, const Place& place)
     rpc::make_utf8(message);
     if (!stream->Write(message) || !stream->Read(&received)) return ended();
     if (auto proven = check_welcome(received.welcome(), nonce); !proven) {
+        context.TryCancel();
         (void)ended();
         return proven;
     }
@@ -110,6 +113,7 @@ Result<> ControllerLink::attach(const std::stop_token& stop, const Place& place)
     while (!stop.stop_requested() && stream->Read(&received)) handlers_.received(received);
     handlers_.lost();
     writer.request_stop();
+    if (stop.stop_requested()) context.TryCancel();
     writer.join();
     return ended();
 }

@@ -5,6 +5,7 @@
 #include <format>
 
 #include "common/log.h"
+#include "daemon/deadline.h"
 #include "daemon/relay_streams.h"
 #include "rpc/channel.h"
 #include "rpc/purpose.h"
@@ -13,7 +14,7 @@
 namespace sckpt {
 namespace {
 
-constexpr std::chrono::seconds kRetry{1};
+constexpr std::chrono::seconds kRetry{1}, kLastWord{5};
 
 }  // namespace
 
@@ -81,7 +82,8 @@ Result<> RelayUplink::attach(const std::stop_token& stop) {
     const std::stop_callback stopped(stop, [&] { context.TryCancel(); });
     const auto stream = stub->Attach(&context);
     const auto ended = [&]() -> Result<> {
-        context.TryCancel();
+        // A call that is cancelled does not tell any more why the other side has ended it: that comes only after a while.
+        const Deadline deadline(kLastWord, [&] { context.TryCancel(); });
         const grpc::Status status = stream->Finish();
         if (status.ok() || status.error_code() == grpc::StatusCode::CANCELLED) return {};
         return std::unexpected(rpc::error_from_status(status));
@@ -92,6 +94,7 @@ Result<> RelayUplink::attach(const std::stop_token& stop) {
     rpc::RelayDown received;
     if (!stream->Write(hello) || !stream->Read(&received)) return ended();
     if (auto proof = handlers_.check(received.welcome(), nonce); !proof) {
+        context.TryCancel();
         (void)ended();
         return proof;
     }

@@ -12,18 +12,20 @@ upper bounds; the CPU time of sckptctld is its own. The catalogue is on this mac
   stored     until the last node knows that"""
 import json
 import math
+import sys
 import time
 
+from figures import Figures, say
 import services
 import settings
-from figures import Figures, say
 from lib import Bed
 
-SIZES = (16, 256, 1024, 4096, 10000)
+MOST = 10000
+SIZES = tuple(int(a) for a in sys.argv[1:] if a.isdigit()) or (16, 256, 1024, 4096, MOST)  # `./dev bench fanout 16 256` for some of them
 ROUNDS = 5
 NODES_OF_A_RELAY = 640
 PORT, RELAY_PORT = 6830, 6900
-NODES = f"f[00001-{SIZES[-1]:05}]"
+NODES = f"f[00001-{MOST:05}]"
 SLURM_CONF = settings.SLURM_CONF + f"""\
 ResumeProgram=/bin/true
 SuspendProgram=/bin/true
@@ -48,7 +50,7 @@ def prepare(bed):
                 bed.daemon(node, name).stop()
     put(bed, "/etc/slurm/slurm.conf", SLURM_CONF)
     bed.restart_slurmctld()
-    job = bed.sbatch("#!/bin/sh\nsleep 86400\n", "--partition=fanout", f"--nodes={SIZES[-1]}", "--output=/dev/null", user="user1")
+    job = bed.sbatch("#!/bin/sh\nsleep 86400\n", "--partition=fanout", f"--nodes={MOST}", "--output=/dev/null", user="user1")
     bed.wait(lambda: bed.job(job).get("BatchHost"), 300, "Slurm gives the job its nodes", pause=1)
     return job
 
@@ -102,7 +104,7 @@ def report_shape(figures, shape, results):
     for size, (attached, rounds) in results.items():
         name = f"{shape}, {size} nodes"
         for part in PARTS:
-            is_goal = size == SIZES[-1] and part == "complete"
+            is_goal = size == MOST and part == "complete"
             medians[part, size] = figures.spread(f"{name}: {part}", [r[part] for r in rounds], "ms",
                                                  "< 1000" if is_goal else None, (lambda m: m < 1000) if is_goal else None)
         figures.add(f"{name}: messages per node", max(r["up"] + r["down"] for r in rounds) / size, "")
@@ -123,7 +125,7 @@ def report_shape(figures, shape, results):
 
 def main():
     bed, figures = Bed(), Figures("fanout")
-    say(f"a job of {SIZES[-1]} nodes")
+    say(f"a job of {MOST} nodes")
     job = prepare(bed)
     for shape in ("star", "tree"):
         results = {}

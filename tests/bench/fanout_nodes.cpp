@@ -111,6 +111,7 @@ class Node final : public grpc::ClientBidiReactor<rpc::NodeMessage, rpc::Control
         hello.mutable_info()->set_store_cluster(world.cluster);
         if (number == 0) *hello.add_tasks() = task(world, local::kBatchStep, 0);
         *hello.add_tasks() = task(world, 0, number);
+        context_.set_wait_for_ready(true);  // as sckptd, which dials until it is answered
         stub_->async()->Attach(&context_, this);
         say(std::move(message));
         StartRead(&received_);
