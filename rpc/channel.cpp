@@ -22,6 +22,7 @@ Result<std::shared_ptr<grpc::Channel>> make_channel(const std::string& host, int
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 500);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5'000);  // also the time that one attempt has
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5'000);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own: a server bounds the calls of one (server_auth.cpp)
     arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);     // a call sent twice is a replayed credential
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // http_proxy of the user's environment is for the web
     arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
