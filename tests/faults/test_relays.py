@@ -92,4 +92,4 @@ def test_only_root_and_slurm_of_the_named_hosts_are_relays(bed):
         bed.wait(lambda: "only root or SlurmUser may run a relay" in bed.log("ctl", LOG), 30, "a user's relay is refused")
         start_relay(bed, "n3", "root")
         bed.wait(lambda: "10.77.0.3" in bed.log("n3", LOG) and "is no relay" in bed.log("n3", LOG), 30, "a relay of another host is refused")
-        assert tools.node_info(bed, "n3").get("connected"), "n3 itself is a node as ever"
+        bed.wait(lambda: tools.node_info(bed, "n3").get("connected"), 30, "n3 itself is a node as ever")
