@@ -80,6 +80,9 @@ Result<std::vector<pid_t>> process_tree(pid_t root);
 // A process in the root group is tracked by nobody: Errc::unsupported, for "its" processes would be all of the node.
 Result<std::string> tracking_cgroup(pid_t pid);  // absolute path of its directory
 Result<std::vector<pid_t>> cgroup_processes(const std::string& cgroup_directory);  // with all sub-groups
+// Whether what is in this cgroup stands still, or is about to: Slurm suspends a job so.
+Result<bool> cgroup_is_frozen(const std::string& directory);
+bool is_suspended(pid_t pid);  // its tracking cgroup is; false where that cannot be told
 // The work of tracking_cgroup, on the texts of /proc/PID/cgroup and /proc/self/mountinfo.
 Result<std::string> find_tracking_cgroup(const std::string& cgroups, const std::string& mountinfo);
 

@@ -212,6 +212,19 @@ Result<std::string> tracking_cgroup(pid_t pid) {
     return directory;
 }
 
+// The freezer of cgroup v1 has a state; with v2 a group tells of itself and what is above it as an event, and what it is told a moment before.
+Result<bool> cgroup_is_frozen(const std::string& directory) {
+    if (const auto state = read_file(directory + "/freezer.state")) return !state->starts_with("THAWED");
+    SCKPT_ASSIGN(const std::string wanted, read_file(directory + "/cgroup.freeze"));
+    SCKPT_ASSIGN(const std::string events, read_file(directory + "/cgroup.events"));
+    return wanted.starts_with('1') || events.contains("frozen 1");
+}
+
+bool is_suspended(pid_t pid) {
+    const auto cgroup = tracking_cgroup(pid);
+    return cgroup && cgroup_is_frozen(*cgroup).value_or(false);
+}
+
 Result<std::vector<pid_t>> cgroup_processes(const std::string& cgroup_directory) {
     std::set<pid_t> found;
     SCKPT_TRY(collect_processes(cgroup_directory, found));

@@ -31,12 +31,23 @@ constexpr const char* kDriver = SCKPT_LIBEXECDIR "/sckpt-criu";
 constexpr milliseconds kProbeDeadline = 60s;
 constexpr std::size_t kAnswerLimit = 64u << 20;
 
+// How long a driver is waited for. As long as its job is suspended it cannot end, and is not to be killed (see wait_for_criu in dump.cpp).
+struct Patience {
+    steady_clock::time_point end;
+    pid_t supervisor = 0;  // 0: of no job
+    milliseconds left() {
+        const auto now = steady_clock::now();
+        if (now >= end && supervisor > 0 && is_suspended(supervisor)) end = now + 2 * criu::kDriverGrace;
+        return ceil<milliseconds>(end - now);
+    }
+};
+
 // The bytes that come until `last` does, or until the writer closes: nothing but the driver holds the other end.
-Result<std::string> read_answer(int fd, steady_clock::time_point end, std::optional<char> last = std::nullopt) {
+Result<std::string> read_answer(int fd, Patience& patience, std::optional<char> last = std::nullopt) {
     std::string bytes;
     std::array<char, 65536> buffer;
     while (bytes.size() < kAnswerLimit) {
-        const auto left = ceil<milliseconds>(end - steady_clock::now()).count();
+        const auto left = patience.left().count();
         pollfd item{fd, POLLIN, 0};
         const int n = left > 0 ? ::poll(&item, 1, static_cast<int>(std::min<std::int64_t>(left, 3600'000))) : 0;
         if (n < 0 && errno != EINTR) return fail_errno("wait for sckpt-criu");
@@ -67,12 +78,12 @@ Result<json> parse_answer(const std::string& text, const ExitStatus& end) {
     return fail(errc_named(*error), text_to_bytes(*why));
 }
 
-// What is to be done while the driver runs; answers when the driver has to have ended.
-using Conversation = std::function<Result<steady_clock::time_point>(steady_clock::time_point patience)>;
+// What is to be done while the driver runs; says anew when the driver has to have ended.
+using Conversation = std::function<Result<>(Patience& patience)>;
 
 // Runs the driver to its end. On its own deadline it answers by itself; only a driver that hangs is killed.
 Result<json> call_driver(std::vector<std::string> arguments, std::vector<std::pair<int, int>> descriptors, milliseconds deadline,
-                         const Conversation& converse = {}) {
+                         pid_t supervisor = 0, const Conversation& converse = {}) {
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno("make a pipe");
     const UniqueFd in(ends[0]);
@@ -83,19 +94,17 @@ Result<json> call_driver(std::vector<std::string> arguments, std::vector<std::pa
         ChildProcess driver,
         ChildProcess::spawn({std::move(arguments), {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, std::move(descriptors)}));
     out.reset();
-    auto patience = steady_clock::now() + deadline + criu::kDriverGrace;
-    if (converse) {
-        SCKPT_ASSIGN(patience, converse(patience));
-    }
+    Patience patience{steady_clock::now() + deadline + criu::kDriverGrace, supervisor};
+    if (converse) SCKPT_TRY(converse(patience));
     SCKPT_ASSIGN(const std::string answer, read_answer(in.get(), patience));
     SCKPT_ASSIGN(const ExitStatus end, driver.wait(10s));
     return parse_answer(answer, end);
 }
 
 // The driver says on its control socket that the tree is frozen, and waits for our word. A driver that fails before closes it, and answers.
-Result<steady_clock::time_point> hold_frozen(UniqueFd control, const DumpRequest& request, Result<>& held, steady_clock::time_point patience) {
+Result<> hold_frozen(UniqueFd control, const DumpRequest& request, Result<>& held, Patience& patience) {
     SCKPT_ASSIGN(const std::string line, read_answer(control.get(), patience, '\n'));
-    if (!line.ends_with('\n')) return patience;
+    if (!line.ends_with('\n')) return {};
     const json told = json::parse(line, nullptr, false);
     SCKPT_ASSIGN(const std::uint64_t bytes, member<std::uint64_t>(told, "bytes"));
     SCKPT_ASSIGN(const std::vector<UserFile> files, criu::files_from_json(told.value("files", json())));
@@ -105,7 +114,8 @@ Result<steady_clock::time_point> hold_frozen(UniqueFd control, const DumpRequest
     };
     held = request.frozen(files, bytes, holds);
     if (held) std::ignore = ::send(control.get(), &criu::kGo, 1, MSG_NOSIGNAL);  // without a driver there is no answer either
-    return steady_clock::now() + 2 * criu::kDriverGrace;
+    patience.end = steady_clock::now() + 2 * criu::kDriverGrace;
+    return {};
 }
 
 class CriuBackend final : public Backend {
@@ -136,7 +146,7 @@ class CriuBackend final : public Backend {
         for (const pid_t pid : request.siblings) arguments.push_back(std::format("--sibling={}", pid));
         for (const pid_t pid : request.helpers) arguments.push_back(std::format("--helper={}", pid));
         SCKPT_ASSIGN(const json answer, request.frozen ? dump_frozen(std::move(arguments), request)
-                                                       : call_driver(std::move(arguments), {}, request.deadline));
+                                                       : call_driver(std::move(arguments), {}, request.deadline, request.supervisor));
         DumpReport report;
         SCKPT_ASSIGN(report.files, criu::files_from_json(answer.value("files", json())));
         SCKPT_ASSIGN(report.bytes, member<std::uint64_t>(answer, "bytes"));
@@ -164,9 +174,9 @@ class CriuBackend final : public Backend {
         UniqueFd theirs(ends[1]);
         arguments.push_back("--hold");
         Result<> held;
-        auto answer = call_driver(std::move(arguments), {{theirs.get(), criu::kControlFd}}, request.deadline, [&](steady_clock::time_point end) {
+        auto answer = call_driver(std::move(arguments), {{theirs.get(), criu::kControlFd}}, request.deadline, request.supervisor, [&](Patience& patience) {
             theirs.reset();
-            return hold_frozen(std::move(ours), request, held, end);
+            return hold_frozen(std::move(ours), request, held, patience);
         });
         if (!held) return std::unexpected(held.error());  // says more than the driver, which was only told to give up
         return answer;

@@ -21,6 +21,7 @@
 #include "backend/criu/task_files.h"
 #include "backend/criu/tree_check.h"
 #include "common/fd.h"
+#include "common/process.h"
 
 namespace sckpt::criu {
 
@@ -75,9 +76,12 @@ Error why_dump_failed(const Tree& tree, const ExitStatus& end) {
     return explain_failure(tree, kLog, end.text());
 }
 
-// Past the deadline criu has some time to let go of the tree by itself.
+// Past the deadline criu has some time to let go of the tree by itself. While the job is suspended it cannot, and killed it would leave the processes
+// with what it has put into them: so it is waited for until they run again.
 Result<> wait_for_criu(const Tree& tree, pid_t criu, Deadline deadline) {
     auto end = wait_until(criu, deadline + kLetGo);
+    for (bool was = false, is = is_suspended(tree.supervisor); !end && (was || is); was = is, is = is_suspended(tree.supervisor))
+        end = wait_until(criu, steady_clock::now() + kLetGo);
     if (!end) kill_and_reap(criu);
     if (!end || (!end->ok() && steady_clock::now() >= deadline))
         return fail(Errc::timeout, "the dump did not end in time, and was given up; the job runs on");

@@ -18,6 +18,8 @@
 #include <thread>
 #include <unistd.h>
 
+#include "common/fd.h"
+
 using namespace sckpt;
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
@@ -379,4 +381,24 @@ TEST_CASE("the processes of a cgroup are those of its sub-groups too, each once"
     CHECK(cgroup_processes(fake.top + "/missing").error().code == Errc::not_found);
     fake.add("/job/foreign", "0\n");
     CHECK(cgroup_processes(fake.top + "/job").error().code == Errc::unsupported);
+}
+
+TEST_CASE("a cgroup is frozen, about to be, or not, in v1 and in v2") {
+    char name[] = "/tmp/sckpt-frozen-XXXXXX";
+    const std::string directory = ::mkdtemp(name);
+    CHECK_FALSE(cgroup_is_frozen(directory).has_value());  // neither
+    const auto write = [&](const char* file, const char* text) { REQUIRE(write_file_durable(directory + "/" + file, text, 0600).has_value()); };
+    write("cgroup.events", "populated 1\nfrozen 0\n");
+    write("cgroup.freeze", "0\n");
+    CHECK_FALSE(cgroup_is_frozen(directory).value());
+    write("cgroup.freeze", "1\n");
+    CHECK(cgroup_is_frozen(directory).value());
+    write("cgroup.freeze", "0\n");
+    write("cgroup.events", "populated 1\nfrozen 1\n");  // by a group above
+    CHECK(cgroup_is_frozen(directory).value());
+    for (const auto& [state, frozen] : {std::pair("THAWED\n", false), {"FREEZING\n", true}, {"FROZEN\n", true}}) {
+        write("freezer.state", state);
+        CHECK(cgroup_is_frozen(directory).value() == frozen);
+    }
+    REQUIRE(remove_tree(directory).has_value());
 }
