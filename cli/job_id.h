@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// How a user names a job (12), one of its checkpoints (12.3) or one of its steps (12.0) on the command line.
+// How a user names jobs on the command line: 12, tasks of a job array 123_4 and 123_[1-10], several of them 12,13, and of each of them a
+// checkpoint (12.3, 123_4.1) or a step (12.0).
 #pragma once
 
 #include <compare>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/result.h"
 
@@ -20,16 +22,19 @@ struct JobId {
 };
 std::string to_string(const JobId& id);  // "12", "12.3"
 
-// Errc::invalid with a text that shows the right form.
-Result<std::uint32_t> parse_job(std::string_view text);        // JOB
-Result<JobId> parse_job_or_checkpoint(std::string_view text);  // JOB or JOB.N
+Result<std::uint32_t> parse_job(std::string_view text);  // one job, by its number. Errc::invalid with a text that shows the right form
 
-struct JobStep {
-    std::uint32_t job = 0;
-    std::optional<std::uint32_t> step;  // Slurm's id; the first step of a job has 0
-    bool operator==(const JobStep&) const = default;
+struct TaskRange {  // as in --array: 1, 1-10, 0-15:4
+    std::uint32_t first = 0, last = 0, step = 1;
+    bool operator==(const TaskRange&) const = default;
 };
-std::string to_text(const JobStep& id);                      // "12", "12.0"
-Result<JobStep> parse_job_or_step(std::string_view text);      // JOB or JOB.STEP
+struct JobSelector {
+    std::uint32_t job = 0;
+    std::vector<TaskRange> tasks;        // none: the job itself; of an array all of its tasks
+    std::optional<std::uint32_t> part;   // after the dot
+    bool operator==(const JobSelector&) const = default;
+};
+enum class Part { none, checkpoint, step };  // what may stand after the dot; checkpoints count from 1, steps from 0
+Result<std::vector<JobSelector>> parse_selectors(std::string_view text, Part part);
 
 }  // namespace sckpt::cli

@@ -32,7 +32,7 @@ Cell note(const rpc::Job& job) {
 
 std::vector<Cell> job_row(const rpc::Job& job, const View& view) {
     const rpc::Checkpoint* last = newest_complete(job);
-    return {{std::to_string(job.job_id())},
+    return {{job.array_task().empty() ? std::to_string(job.job_id()) : std::format("{} ({})", job.job_id(), job.array_task())},
             {shorten(user_name(job), kMaxUserWidth)},
             {job.slurm_state().empty() ? "-" : job.slurm_state()},
             {last ? std::to_string(last->number()) : "-"},
@@ -98,16 +98,33 @@ std::string render_checkpoints(const rpc::Job& job, const View& view, std::strin
     return table.text(view, indent);
 }
 
-Result<std::string> list(const Session& session, std::optional<std::uint32_t> job) {
+Result<std::string> list(const Session& session, const std::optional<NamedJob>& job) {
+    if (job && !job->problem.empty()) return fail(Errc::not_found, job->problem);
     rpc::ListRequest request;
-    request.set_job_id(job.value_or(0));
+    request.set_job_id(job ? job->job : 0);
     SCKPT_ASSIGN(const rpc::ListReply reply, session.ask("List", &Session::Stub::List, request));
-    if (job && reply.jobs_size() == 0) return fail(Errc::not_found, std::format("sckptctld knows no job {}", *job));
+    if (job && reply.jobs_size() == 0) return fail(Errc::not_found, std::format("sckptctld knows no job {}", job->job));
     if (session.json()) {
         SCKPT_ASSIGN(const auto document, to_json(reply));
         return json_text(document);
     }
     return job ? render_checkpoints(reply.jobs(0), session.view()) : render_jobs(reply, session.view());
+}
+
+Result<Outcome> list_jobs(const Session& session, const Selection& selection) {
+    rpc::ListReply all;
+    const JobVerb one = [&](const NamedJob& job) -> Result<std::string> {
+        rpc::ListRequest request;
+        request.set_job_id(job.job);
+        SCKPT_ASSIGN(const rpc::ListReply reply, session.ask("List", &Session::Stub::List, request));
+        all.MergeFrom(reply);
+        if (!session.json() || reply.jobs_size() == 0) return "";
+        SCKPT_ASSIGN(const auto document, to_json(reply.jobs(0)));
+        return json_text(document);
+    };
+    SCKPT_ASSIGN(Outcome outcome, for_each_job(session, selection, "listing", one));
+    if (!session.json() && all.jobs_size() > 0) outcome.text = render_jobs(all, session.view());
+    return outcome;
 }
 
 }  // namespace sckpt::cli

@@ -2,8 +2,8 @@
 bin_PROGRAMS += sckpt
 sbin_PROGRAMS += sckpt-clean
 noinst_LIBRARIES += libcli.a
-libcli_a_SOURCES = cli/job_id.h cli/job_id.cpp cli/output.h cli/output.cpp cli/json.cpp cli/session.h cli/session.cpp cli/program.h \
-  cli/program.cpp cli/progress.h cli/progress.cpp cli/verbs.h cli/create.cpp cli/drain.cpp cli/list.cpp cli/pin.cpp cli/show.cpp \
+libcli_a_SOURCES = cli/job_id.h cli/job_id.cpp cli/jobs.h cli/jobs.cpp cli/output.h cli/output.cpp cli/json.cpp cli/session.h cli/session.cpp cli/program.h \
+  cli/program.cpp cli/progress.h cli/progress.cpp cli/verbs.h cli/create.cpp cli/drain.cpp cli/find_step.cpp cli/list.cpp cli/pin.cpp cli/show.cpp \
   cli/status.cpp cli/watch.cpp cli/clean.h cli/clean_rules.cpp cli/clean_report.cpp cli/clean_orphans.cpp cli/clean_check.cpp \
   cli/clean_rebuild.cpp cli/clean_key.cpp cli/clean_store.cpp
 libcli_a_CXXFLAGS = $(AM_CXXFLAGS) $(GRPC_CFLAGS)

@@ -22,7 +22,7 @@ Result<std::string> set_pinned(const Session& session, const JobId& id, bool pin
 
 }  // namespace
 
-Result<std::string> pin(const Session& session, const JobId& id) { return set_pinned(session, id, true); }
-Result<std::string> unpin(const Session& session, const JobId& id) { return set_pinned(session, id, false); }
+Result<std::string> pin(const Session& session, const NamedJob& job) { return set_pinned(session, job.checkpoint(), true); }
+Result<std::string> unpin(const Session& session, const NamedJob& job) { return set_pinned(session, job.checkpoint(), false); }
 
 }  // namespace sckpt::cli

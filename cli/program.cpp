@@ -7,6 +7,7 @@
 #include <format>
 
 #include "cli/job_id.h"
+#include "rpc/task_name.h"
 
 namespace sckpt::cli {
 namespace {
@@ -67,14 +68,9 @@ std::string check_job(const std::string& text) {
     return job ? "" : job.error().text;
 }
 
-std::string check_job_or_checkpoint(const std::string& text) {
-    const auto id = parse_job_or_checkpoint(text);
-    return id ? "" : id.error().text;
-}
-
-std::string check_job_or_step(const std::string& text) {
-    const auto id = parse_job_or_step(text);
-    return id ? "" : id.error().text;
+std::string check_step_checkpoint(const std::string& text) {
+    if (parse_step_checkpoint(text)) return "";
+    return std::format("'{}' is no step: give JOB.STEP, such as 12.0, or JOB.STEP.N for checkpoint N, such as 12.0.3", text);
 }
 
 void begin_program(CLI::App& app, Command& command, const std::string& name) {

@@ -37,7 +37,6 @@ int run_program(CLI::App& app, Command& command, int argc, char** argv);
 
 // CLI11's form of a check: the text of what is wrong, or nothing.
 std::string check_job(const std::string& text);
-std::string check_job_or_checkpoint(const std::string& text);
-std::string check_job_or_step(const std::string& text);
+std::string check_step_checkpoint(const std::string& text);
 
 }  // namespace sckpt::cli

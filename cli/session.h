@@ -18,7 +18,7 @@
 namespace sckpt::cli {
 
 // Documented in sckpt(1) and sckpt-clean(8); scripts rely on them.
-enum class ExitCode { ok = 0, failed = 1, usage = 2, not_found = 3, denied = 4, unreachable = 5, timeout = 6, faults = 7 };
+enum class ExitCode { ok = 0, failed = 1, usage = 2, not_found = 3, denied = 4, unreachable = 5, timeout = 6, faults = 7, some = 8 };  // some: of several jobs some failed
 ExitCode exit_code(Errc code);
 
 struct Options {

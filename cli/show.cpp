@@ -24,7 +24,7 @@ std::string slurm_text(const rpc::Job& job) {
 }
 
 std::string job_fields(const rpc::Job& job) {
-    return std::format("job {}\n", job.job_id()) +
+    return std::format("job {}{}\n", job.job_id(), job.array_task().empty() ? "" : std::format(" ({})", job.array_task())) +
            fields({{"user", job.user().empty() ? std::to_string(job.uid()) : std::format("{} ({})", job.user(), job.uid())},
                    {"account", job.account()},
                    {"state", slurm_text(job)},
@@ -164,7 +164,8 @@ std::string render_job(const rpc::Job& job, const View& view) {
     return text + restarts_text(job, view) + events_text(job);
 }
 
-Result<std::string> show(const Session& session, const JobId& id) {
+Result<std::string> show(const Session& session, const NamedJob& job) {
+    const JobId id = job.checkpoint();
     rpc::ShowRequest request;
     request.set_job_id(id.job);
     request.set_checkpoint(id.checkpoint);

@@ -12,26 +12,31 @@
 #include <vector>
 
 #include "cli/job_id.h"
+#include "cli/jobs.h"
 #include "cli/session.h"
 #include "rpc/sckpt.pb.h"
+#include "rpc/task_name.h"
 
 namespace sckpt::cli {
 
 struct CreateOptions {
-    JobStep job;
     bool requeue = false;
-    std::optional<std::chrono::seconds> max_wait;
+    std::optional<std::chrono::seconds> max_wait = std::nullopt;  // from now on, whenever a job's turn is
+    std::chrono::system_clock::time_point begin = std::chrono::system_clock::now();
+    bool several = false;  // progress is told with the job's name
 };
 Result<std::chrono::seconds> parse_wait(std::string_view text);  // "90" (seconds), or a time with a unit: "5m"
 // Shows its progress on standard error: one changing line on a terminal, else a line a phase.
-Result<std::string> create(const Session& session, const CreateOptions& options);
-Result<std::string> list(const Session& session, std::optional<std::uint32_t> job);
-Result<std::string> show(const Session& session, const JobId& id);
+Result<std::string> create(const Session& session, const NamedJob& job, const CreateOptions& options);  // job.part: a step
+Result<std::string> list(const Session& session, const std::optional<NamedJob>& job);  // none: all jobs, one a line
+Result<Outcome> list_jobs(const Session& session, const Selection& selection);          // these, one a line
+Result<std::string> show(const Session& session, const NamedJob& job);
+Result<std::string> find_step(const Session& session, const StepCheckpoint& step, std::uint32_t tasks);  // tasks 0: not known yet
 Result<std::string> status(const Session& session);
-Result<std::string> pin(const Session& session, const JobId& id);
-Result<std::string> unpin(const Session& session, const JobId& id);
-// Writes to standard output itself, as it goes on.
-Result<std::string> watch(const Session& session, std::optional<std::uint32_t> job);
+Result<std::string> pin(const Session& session, const NamedJob& job);
+Result<std::string> unpin(const Session& session, const NamedJob& job);
+// Writes to standard output itself, as it goes on. No jobs: all.
+Result<std::string> watch(const Session& session, const std::vector<NamedJob>& jobs);
 
 // create: the phases seen so far, the line that tells of the newest, and what is new in it to who reads only that.
 struct CreateState {
@@ -41,7 +46,7 @@ struct CreateState {
 };
 std::string render_progress(const CreateState& state);
 std::string progress_news(const CreateState& state);
-std::string render_created(const CreateState& state, const JobStep& job);
+std::string render_created(const CreateState& state, const NamedJob& job);
 
 // A captured image on its way into the store: "storing, 1.0 MiB of 12.3 MiB, 300.0 MiB/s, 2s left", "waiting: the store is full".
 std::string drain_text(const rpc::Drain& drain);

@@ -146,9 +146,12 @@ std::string render_end(const JobId& id, const rpc::Job& job) {
     return name + ": removed";
 }
 
-Result<std::string> watch(const Session& session, std::optional<std::uint32_t> job) {
+Result<std::string> watch(const Session& session, const std::vector<NamedJob>& jobs) {
     rpc::WatchRequest request;
-    request.set_job_id(job.value_or(0));
+    for (const NamedJob& job : jobs) {
+        if (!job.problem.empty()) return fail(Errc::not_found, job.problem);
+        request.add_job_ids(job.job);
+    }
     grpc::ClientContext context;
     SCKPT_TRY(session.add_credential(context, "Watch", request));
     const auto stream = session.stub().Watch(&context, request);
@@ -158,7 +161,7 @@ Result<std::string> watch(const Session& session, std::optional<std::uint32_t> j
     Result<> shown;
     while (shown && !over && stream->Read(&reply)) {
         shown = screen.show(reply);
-        over = job && seen && reply.jobs().empty();
+        over = !jobs.empty() && seen && reply.jobs().empty();
         seen = seen || !reply.jobs().empty();
     }
     const bool ours = over || !shown;

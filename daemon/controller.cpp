@@ -116,7 +116,7 @@ void Controller::end_job(const JobRow& job, JobOutcome outcome) {
     // A restore that the end has cut off does not report, and nobody reads for it any more.
     if (const auto rows = catalogue_.checkpoints(job.id); worked(rows))
         for (const CheckpointRow& row : *rows)
-            if (row.state == CheckpointState::complete) worked(catalogue_.lease(row.id, 0));
+            if (row.state == CheckpointState::complete) end_lease(row.id);
     worked(catalogue_.set_job_ended(job.id, outcome, unix_now()), "ending a job");
     keeper_.wake();
     announce();

@@ -9,7 +9,8 @@
 //   controller.cpp              start, jobs                       controller_nodes.cpp    nodes and the tasks they report
 //   controller_generations.cpp  checkpoints while they are made   controller_orders.cpp   what nodes are told about them
 //   controller_resume.cpp       restarts of batch scripts         controller_tasks.cpp    restarts of their steps' tasks
-//   controller_watch.cpp        the watcher: Slurm's view, due work                       controller_query.cpp    what commands ask
+//   controller_steps.cpp        steps started from checkpoints    controller_query.cpp   what commands ask
+//   controller_watch.cpp        the watcher: Slurm's view, due work    controller_jobs.cpp    tasks of job arrays
 #pragma once
 
 #include <chrono>
@@ -93,14 +94,18 @@ class Controller {
     // Orders a checkpoint of a job, or of the tasks of one of its steps (Slurm's id), or joins the one being dumped; urgent: drained before others.
     // Errc::exists: the one before is still on its way into the store, or is of something else; ask again.
     Result<Watch> create(std::uint32_t job_id, std::optional<std::uint32_t> step_id, bool urgent, const rpc::Caller& caller);
+    static Result<> check_not_suspended(std::uint32_t job_id);  // asks Slurm
     // Puts a running job back into the queue; it will go on from its latest complete checkpoint.
     Result<> requeue(std::uint32_t job_id, const rpc::Caller& caller);
     Result<rpc::PinReply> pin(const rpc::PinRequest& request, const rpc::Caller& caller);
+    // What a step of the caller's would go on from, if srun starts it now.
+    Result<rpc::FindStepReply> find_step(const rpc::FindStepRequest& request, const rpc::Caller& caller);
     Result<rpc::ListReply> list(std::uint32_t job_id, const rpc::Caller& caller);
     Result<rpc::ShowReply> show(std::uint32_t job_id, std::uint32_t checkpoint, const rpc::Caller& caller);
     rpc::StatusReply status();
-    // What is under way of the jobs that the caller may see; 0: of all.
-    Result<rpc::WatchReply> under_way(std::uint32_t job_id, const rpc::Caller& caller);
+    Result<rpc::FindJobsReply> find_jobs(const rpc::FindJobsRequest& request, const rpc::Caller& caller);
+    // What is under way of the jobs that the caller may see; none named: of all.
+    Result<rpc::WatchReply> under_way(const std::set<std::uint32_t>& job_ids, const rpc::Caller& caller);
     // Waits until something has changed since `seen`, at most a second; answers what to give the next time.
     std::uint64_t wait_for_change(std::uint64_t seen);
     Result<> may_administer(const rpc::Caller& caller) const;  // operators only
@@ -150,6 +155,7 @@ class Controller {
     Result<Run> begin_step_checkpoint(const JobRow& job, const LiveJob& live, std::uint32_t key, bool urgent);
     Result<Run> begin_run(const JobRow& job, Generation generation, const std::string& step, bool urgent);
     Run run_of_job(std::uint32_t job_id) const;
+    bool is_suspended(const JobRow& job) const;
     void carry_out(const Run& run, GenerationOrders orders);
     GenerationOrders carry_out_one(const Run& run, const GenerationOrder& order);
     GenerationOrders capture(const Run& run);
@@ -207,9 +213,22 @@ class Controller {
     void task_restored(const std::string& node, const rpc::RestoreDone& done);
     void task_restore_failed(const JobRow& job, const CheckpointRow& checkpoint, const std::string& node, const rpc::RestoreDone& done);
 
+    // controller_steps.cpp
+    Result<JobRow> origin_job(std::uint32_t job_id, uid_t uid) const;
+    Result<CheckpointRow> origin_checkpoint(const JobRow& job, std::uint32_t step_key, std::uint32_t number) const;
+    Result<> check_not_running(const JobRow& job, std::uint32_t step_key) const;
+    Result<bool> has_rank(const CheckpointRow& checkpoint, std::uint32_t step_key, std::uint32_t rank) const;
+    Result<rpc::FindStepReply> count_ranks(const JobRow& job, std::uint32_t step_key, std::uint32_t number) const;
+    Result<> lend(const JobRow& job, std::uint32_t number);
+    void end_lease(RowId checkpoint);
+    rpc::ResumeOrder resume_step(const rpc::Task& task);
+    Result<rpc::ResumeOrder> origin_image(const rpc::Task& task);
+    void step_restored(const std::string& node, const rpc::RestoreDone& done);  // takes the mutex itself
+
     // controller_watch.cpp
     struct Errands {  // calls to Slurm that tick() makes once the mutex is free
         std::vector<std::uint32_t> start_now, requeue;
+        std::vector<std::pair<std::uint32_t, std::uint32_t>> end;  // steps: job id, step id
         std::map<std::uint32_t, std::string> hold;  // job id → why
         std::vector<JobRow> gone;  // not in Slurm's list: asked for once more before they are forgotten
     };
@@ -258,6 +277,8 @@ class Controller {
     std::map<std::uint32_t, std::uint32_t> avoid_;                            // job id → its restart begins below this checkpoint: tasks of it failed
     std::vector<std::uint32_t> to_requeue_;                                   // a task of theirs cannot be restored
     std::map<std::uint32_t, std::string> to_hold_;                            // job id → why
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> to_end_;             // steps of which a task could not be restored: job id, step id
+    std::map<RowId, std::int64_t> lent_;                                      // checkpoints for steps that srun is about to start: until when
     std::deque<rpc::Orphan> leftovers_;                                       // of fast tiers
     bool slurm_reachable_ = false;
 };

@@ -46,6 +46,19 @@ Controller::Run Controller::run_of_job(std::uint32_t job_id) const {
     return nullptr;
 }
 
+Result<> Controller::check_not_suspended(std::uint32_t job_id) {
+    const auto slurm = slurm_job(job_id);
+    if (!slurm || slurm->state != SlurmJobState::suspended) return {};
+    return fail(Errc::busy, std::format("job {} is suspended, and its processes cannot get ready for a checkpoint: `scontrol resume {}` first",
+                                        job_id, job_id));
+}
+
+// As of the last look at Slurm's list; the node looks again.
+bool Controller::is_suspended(const JobRow& job) const {
+    const auto slurm = slurm_jobs_.find(job.job_id);
+    return slurm != slurm_jobs_.end() && slurm->second.uid == job.uid && slurm->second.state == SlurmJobState::suspended;
+}
+
 // ---------------------------------------------------------------- the beginning
 
 Result<Controller::Run> Controller::begin_checkpoint(const JobRow& job, LiveJob& live, bool urgent) {
@@ -80,6 +93,7 @@ Result<Controller::Run> Controller::begin_run(const JobRow& job, Generation gene
     run->urgent = urgent;
     run->progress.set_phase(rpc::CreateProgress::ORDERED);
     run->progress.set_checkpoint(row.number);
+    run->progress.set_step(step);
     runs_[row.id] = run;
     carry_out(run, run->generation.begin());
     if (run->error) return std::unexpected(*run->error);

@@ -188,6 +188,7 @@ void Controller::task_started(const std::string& node, const rpc::Task& task) {
     const std::lock_guard lock(mutex_);
     if (!slurm) {
         if (slurm.error().code == Errc::unavailable || slurm.error().code == Errc::io) unverified_.emplace_back(node, task);
+        if (task.ended() && slurm.error().code == Errc::busy) return;  // nodes keep the ends of tasks for a while after their job
         return log_warning("task of job {} on {} not accepted yet: {}", task.job_id(), node, slurm.error().text);
     }
     if (waits_for_rebuild()) {  // else a row's number could be given that an image in the store has already

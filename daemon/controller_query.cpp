@@ -84,7 +84,10 @@ rpc::Job Controller::describe(const JobRow& job, bool whole, std::optional<std::
     message.set_held_reason(job.held_reason);
     message.set_last_error(job.last_error);
     const auto slurm = slurm_jobs_.find(job.job_id);
-    if (slurm != slurm_jobs_.end() && slurm->second.uid == job.uid) message.set_slurm_state(slurm->second.state_name);
+    if (slurm != slurm_jobs_.end() && slurm->second.uid == job.uid) {
+        message.set_slurm_state(slurm->second.state_name);
+        if (slurm->second.array_task) message.set_array_task(std::format("{}_{}", slurm->second.array_job_id, *slurm->second.array_task));
+    }
     const LiveJob* live = live_.find(job.job_id);
     const auto session = resumes_.find(job.job_id);
     if (live != nullptr) message.set_node(live->node);
@@ -149,16 +152,16 @@ Result<rpc::ShowReply> Controller::show(std::uint32_t job_id, std::uint32_t chec
     return reply;
 }
 
-Result<rpc::WatchReply> Controller::under_way(std::uint32_t job_id, const rpc::Caller& caller) {
+Result<rpc::WatchReply> Controller::under_way(const std::set<std::uint32_t>& job_ids, const rpc::Caller& caller) {
     const std::lock_guard lock(mutex_);
-    if (job_id != 0) SCKPT_TRY(job_for(job_id, caller));
+    for (const std::uint32_t job_id : job_ids) SCKPT_TRY(job_for(job_id, caller));
     std::map<std::uint32_t, std::uint32_t> jobs;  // job id → number of the checkpoint that is being made; 0: a restart
     for (const auto& [id, session] : resumes_)
         if (session.number != 0) jobs[id] = 0;
     for (const auto& [id, run] : runs_) jobs[run->job_id] = run->progress.checkpoint();
     rpc::WatchReply reply;
     for (const auto& [id, number] : jobs) {
-        if (job_id != 0 && id != job_id) continue;
+        if (!job_ids.empty() && !job_ids.contains(id)) continue;
         const auto job = catalogue_.newest_job(id);
         if (worked(job) && *job && may_act(**job, caller)) *reply.add_jobs() = describe(**job, false, number);
     }

@@ -46,6 +46,7 @@ void Controller::resume_query(const std::string& node, const rpc::ResumeQuery& q
         if (job && !has_store && catalogue_.newest_complete(job->id).value_or(std::nullopt)) return;
         if (job && script && (drain_is_near(*job) || keeper_.doubts(job->id))) return;
         if (!job) order = refusal("the catalogue of sckptctld fails: " + job.error().text);
+        else if (task.origin_job() != 0) order = resume_step(task);
         else order = script ? choose_resume(*job, query, node, hold_it) : resume_task(*job, task);
     }
     order.set_query(query.query());
@@ -123,6 +124,7 @@ Result<rpc::ResumeOrder> Controller::restore_order(const JobRow& job, const Chec
     order.set_bytes(image->bytes);
     order.set_task(task);
     order.set_store_id(catalogue_.store_id());
+    order.set_job_id(job.job_id);
     return order;
 }
 
@@ -144,6 +146,7 @@ rpc::ResumeOrder Controller::give_up(const JobRow& job, RestartRow restart) {
 // then from the node that the job runs on, as Slurm has it.
 void Controller::restore_done(const std::string& node, const rpc::RestoreDone& done) {
     std::optional<std::uint32_t> job_id;
+    if (done.has_of()) return step_restored(node, done);
     {
         const std::lock_guard lock(mutex_);
         if (!done.task().empty() && done.task() != kBatchTask) return task_restored(node, done);
@@ -180,7 +183,7 @@ void Controller::restored(const std::string& node, const rpc::RestoreDone& done)
     if ((*owner)->slurm_restart_count != done.restart_count())  // the job has been restarted since: nothing of its history is changed
         return log_warning("{} reports a restore of run {} of job {}, which is at run {}", node, done.restart_count(), (*owner)->job_id,
                            (*owner)->slurm_restart_count);
-    worked(catalogue_.lease(checkpoint.id, 0));
+    end_lease(checkpoint.id);
     RestartRow restart{unix_now(), done.restart_count(), checkpoint.number, node, "restored", done.restore_ms()};
     for (auto& [job_id, session] : resumes_) {
         const auto job = catalogue_.newest_job(job_id);
@@ -218,7 +221,7 @@ void Controller::resumed(RowId job, std::uint32_t number) {
     const auto rows = catalogue_.checkpoints(job);
     if (!worked(rows)) return;
     for (const CheckpointRow& row : *rows) {
-        if (row.number == number) worked(catalogue_.lease(row.id, 0));
+        if (row.number == number) end_lease(row.id);
         if (row.number <= number || row.state != CheckpointState::complete || !row.step.empty()) continue;
         const std::string why = std::format("the job went on from checkpoint {}", number);
         if (row.passed) continue;
@@ -227,7 +230,7 @@ void Controller::resumed(RowId job, std::uint32_t number) {
             continue;
         }
         if (!worked(catalogue_.bad(row.id, why))) continue;
-        worked(catalogue_.lease(row.id, 0));
+        end_lease(row.id);
         if (worked(catalogue_.remove_checkpoint(row.id, unix_now()))) note(job, std::format("checkpoint {} removed: {}", row.number, why));
     }
     keeper_.wake();

@@ -25,6 +25,7 @@ grpc::Status CommandService::Create(grpc::ServerContext* context, const rpc::Cre
         const auto gone = [&] { return context->IsCancelled() || stopping_; };
         const grpc::Status cancelled(grpc::StatusCode::CANCELLED, "sckptctld is stopping; the checkpoint goes on without you");
         const auto step = request->has_step_id() ? std::optional(request->step_id()) : std::nullopt;
+        if (const auto runs = Controller::check_not_suspended(request->job_id()); !runs) return rpc::status_from_error(runs.error());
         Result<Controller::Watch> watch = controller_.create(request->job_id(), step, request->requeue(), *caller);
         while (!watch && watch.error().code == Errc::exists) {  // the one before is on its way into the store
             if (gone()) return cancelled;
@@ -83,6 +84,22 @@ grpc::Status CommandService::Pin(grpc::ServerContext* context, const rpc::PinReq
     });
 }
 
+grpc::Status CommandService::FindJobs(grpc::ServerContext* context, const rpc::FindJobsRequest* request, rpc::FindJobsReply* reply) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/FindJobs", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        return answer(controller_.find_jobs(*request, *caller), reply);
+    });
+}
+
+grpc::Status CommandService::FindStep(grpc::ServerContext* context, const rpc::FindStepRequest* request, rpc::FindStepReply* reply) {
+    return guarded([&]() -> grpc::Status {
+        const auto caller = rpc::authenticate(*context, "/sckpt.rpc.Sckpt/FindStep", request);
+        if (!caller) return rpc::status_from_error(caller.error());
+        return answer(controller_.find_step(*request, *caller), reply);
+    });
+}
+
 grpc::Status CommandService::Watch(grpc::ServerContext* context, const rpc::WatchRequest* request,
                                    grpc::ServerWriter<rpc::WatchReply>* writer) {
     return guarded([&]() -> grpc::Status {
@@ -90,7 +107,7 @@ grpc::Status CommandService::Watch(grpc::ServerContext* context, const rpc::Watc
         if (!caller) return rpc::status_from_error(caller.error());
         std::uint64_t seen = 0;
         while (!context->IsCancelled() && !stopping_) {
-            auto reply = controller_.under_way(request->job_id(), *caller);
+            auto reply = controller_.under_way({request->job_ids().begin(), request->job_ids().end()}, *caller);
             if (!reply) return rpc::status_from_error(reply.error());
             rpc::make_utf8(*reply);
             if (!writer->Write(*reply)) break;

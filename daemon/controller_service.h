@@ -28,6 +28,8 @@ class CommandService final : public rpc::Sckpt::Service {
     grpc::Status Show(grpc::ServerContext*, const rpc::ShowRequest*, rpc::ShowReply*) override;
     grpc::Status Status(grpc::ServerContext*, const rpc::StatusRequest*, rpc::StatusReply*) override;
     grpc::Status Pin(grpc::ServerContext*, const rpc::PinRequest*, rpc::PinReply*) override;
+    grpc::Status FindJobs(grpc::ServerContext*, const rpc::FindJobsRequest*, rpc::FindJobsReply*) override;
+    grpc::Status FindStep(grpc::ServerContext*, const rpc::FindStepRequest*, rpc::FindStepReply*) override;
     grpc::Status Watch(grpc::ServerContext*, const rpc::WatchRequest*, Writer<rpc::WatchReply>*) override;
 
     grpc::Status Report(grpc::ServerContext*, const rpc::ReportRequest*, rpc::ReportReply*) override;

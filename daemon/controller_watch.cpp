@@ -44,6 +44,7 @@ void Controller::tick() {
         }
         std::ranges::move(std::exchange(to_requeue_, {}), std::back_inserter(errands.requeue));
         errands.hold = std::exchange(to_hold_, {});
+        errands.end = std::exchange(to_end_, {});
         start_due_checkpoints();
     }
     for (const auto& [node, done] : unconfirmed) restore_done(node, done);
@@ -169,7 +170,7 @@ void Controller::start_due_checkpoints() {
     for (auto& [job_id, live] : live_.all()) {
         if (!live.has_script() || steady_clock::now() < live.due || run_of_job(job_id)) continue;
         const auto job = catalogue_.newest_job(job_id);
-        if (!job || !*job) continue;
+        if (!job || !*job || is_suspended(**job)) continue;  // due as soon as it runs again
         const auto begun = begin_checkpoint(**job, live, false);
         if (begun) continue;
         schedule_next(live, **job);
@@ -187,6 +188,8 @@ void Controller::run_errands(const Errands& errands) {
         }
     }
     for (const auto& [job_id, reason] : errands.hold) hold(job_id, reason);
+    for (const auto& [job_id, step_id] : errands.end)
+        if (const auto done = slurm_end_step(job_id, step_id); !done) log_info("{}", done.error().text);  // it may have ended by itself
     for (const JobRow& job : errands.gone) {
         const auto slurm = slurm_job(job.job_id);
         if (slurm ? is_run_of(job, *slurm) : slurm.error().code != Errc::not_found) continue;

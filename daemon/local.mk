@@ -41,7 +41,7 @@ sckptctld_SOURCES = daemon/sckptctld_main.cpp daemon/messages.h daemon/messages.
   daemon/unremoved_files.h daemon/unremoved_files.cpp \
   daemon/store_keeper_compact.cpp daemon/store_keeper_orphans.cpp daemon/store_keeper_check.cpp daemon/store_keeper_rebuild.cpp \
   daemon/controller.h daemon/controller.cpp daemon/controller_generations.cpp daemon/controller_nodes.cpp daemon/controller_resume.cpp \
-  daemon/controller_watch.cpp daemon/controller_query.cpp daemon/controller_orders.cpp daemon/controller_tasks.cpp \
+  daemon/controller_watch.cpp daemon/controller_query.cpp daemon/controller_orders.cpp daemon/controller_tasks.cpp daemon/controller_steps.cpp daemon/controller_jobs.cpp \
   daemon/live_jobs.h daemon/live_jobs.cpp daemon/generation.h daemon/generation.cpp daemon/generation_limits.h \
   daemon/generation_ranks.h daemon/generation_ranks.cpp daemon/generation_table.h daemon/generation_table.cpp daemon/controller_service.h daemon/controller_service.cpp \
   daemon/controller_admin.cpp daemon/node_outbox.h daemon/node_desk.h daemon/server_stream.h daemon/node_streams.h daemon/node_streams.cpp \

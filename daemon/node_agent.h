@@ -98,6 +98,7 @@ class NodeAgent {
         NodeAgent* agent_;
         std::vector<TaskPtr> tasks_;
     };
+    static Result<> check_not_suspended(const std::vector<TaskPtr>& tasks);
     Result<Hold> hold(std::vector<TaskPtr> tasks);
     Result<> ask_states(const std::vector<TaskPtr>& tasks);
     std::string state_of(const SupervisedTask& task) const;
@@ -159,7 +160,8 @@ class NodeAgent {
     Result<> resume(const TaskPtr& task);
     Result<> end_likewise(const SupervisedTask& task, const rpc::ResumeOrder& order);
     Result<rpc::ResumeOrder> ask(const rpc::Task& task, std::uint64_t& query);
-    bool restore(const SupervisedTask& task, const rpc::ResumeOrder& order);
+    Result<> restore(const SupervisedTask& task, const rpc::ResumeOrder& order);
+    static Result<> refuse_restore(const SupervisedTask& task, const Error& why);
     static Result<> tell_restoring(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& image);
     Result<> attempt(const SupervisedTask& task, const rpc::ResumeOrder& order, const std::string& name);
     struct Brought {

@@ -136,14 +136,25 @@ Result<> NodeAgent::resume(const TaskPtr& task) {
             case rpc::ResumeOrder::FROM_BEGINNING:
                 if (!order->text().empty()) SCKPT_TRY(tell(*task, local::Kind::note, order->text()));
                 return tell(*task, local::Kind::launch);
-            case rpc::ResumeOrder::RESTORE:
-                if (restore(*task, *order)) return {};
+            case rpc::ResumeOrder::RESTORE: {
+                const Result<> restored = restore(*task, *order);
+                if (restored) return {};
+                if (task->has_origin()) return refuse_restore(*task, restored.error());
                 if (!task->is_script()) return listen(task);  // all of the job goes back to another checkpoint, and ends it
                 continue;                                     // the next order is an older checkpoint, or the end
+            }
             case rpc::ResumeOrder::EXITED: return end_likewise(*task, *order);
             default: SCKPT_TRY(tell(*task, local::Kind::refused, order->text())); return fail(Errc::denied, order->text());
         }
     }
+}
+
+// Whoever has started the step is told, and sckptctld ends the other tasks.
+Result<> NodeAgent::refuse_restore(const SupervisedTask& task, const Error& why) {
+    const auto text = std::format("task {} cannot be restored from checkpoint {} of job {}: {}", task.hello.task_id, task.hello.resume_from,
+                                  task.hello.origin_job, why.text);
+    SCKPT_TRY(tell(task, local::Kind::refused, text));
+    return fail(Errc::not_found, text);
 }
 
 // This rank had ended before the checkpoint was made.
@@ -173,7 +184,7 @@ Result<NodeAgent::Brought> NodeAgent::bring(const SupervisedTask& task, const rp
     StoreClient::Fetch fetch;
     fetch.manifest = {order.path(), order.digest()};
     fetch.checkpoint_row = static_cast<std::int64_t>(order.checkpoint_id());
-    fetch.job_id = task.hello.job_id;
+    fetch.job_id = order.job_id();
     fetch.uid = task.uid;
     fetch.target = tier_->directory(name);
     fetch.threads = static_cast<int>(config_.drain.threads);
@@ -237,6 +248,8 @@ Result<> NodeAgent::attempt(const SupervisedTask& task, const rpc::ResumeOrder& 
     const auto begin = steady_clock::now();
     if (order.uid() != task.uid)
         return fail(Errc::denied, std::format("the checkpoint belongs to uid {}, the task to {}", order.uid(), task.uid));
+    if (order.job_id() != (task.has_origin() ? task.hello.origin_job : task.hello.job_id))
+        return fail(Errc::denied, std::format("sckptctld names an image of job {}, which is not what was asked for", order.job_id()));
     if (!probe_.usable) return fail(Errc::unsupported, std::format("this node cannot restore: {}", probe_.reason));
     if (order.task() != kBatchTask && !parse_task_name(order.task())) return fail(Errc::invalid, "sckptctld names an image that cannot be");
     SCKPT_ASSIGN(const Brought image, bring_in_time(task, order, name));
@@ -259,15 +272,15 @@ Result<> NodeAgent::attempt(const SupervisedTask& task, const rpc::ResumeOrder& 
     return restored;
 }
 
-// One attempt. Its outcome goes to sckptctld; true when the task runs again, or has ended meanwhile.
-bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& order) {
+// One attempt. Its outcome goes to sckptctld; no error when the task runs again, or has ended meanwhile.
+Result<> NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& order) {
     const auto begin = steady_clock::now();
     Result<> result = attempt(task, order, std::format("restore-{}-{}", task.hello.job_id, order.query()));
     const LastWord word = result ? LastWord::none : last_word(task);
     if (word == LastWord::started) result = {};
     if (word == LastWord::gone) {
         log_info("{} was ended during its restore from checkpoint {}", task.shown(), order.number());
-        return true;
+        return {};
     }
     rpc::NodeMessage message;
     rpc::RestoreDone& done = *message.mutable_restore_done();
@@ -278,6 +291,7 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
     done.set_restore_ms(milliseconds_since(begin));
     done.set_restart_count(task.hello.restart_count);
     done.set_task(task.name());
+    if (task.has_origin()) *done.mutable_of() = task.describe();
     if (!result) {
         done.set_error(result.error().text);
         done.set_image_bad(result.error().code == Errc::corrupt);
@@ -287,7 +301,7 @@ bool NodeAgent::restore(const SupervisedTask& task, const rpc::ResumeOrder& orde
         log_info("{} goes on from checkpoint {} after {} ms", task.shown(), order.number(), done.restore_ms());
     }
     link_.send(std::move(message));
-    return result.has_value();
+    return result;
 }
 
 }  // namespace sckpt

@@ -141,9 +141,21 @@ void NodeAgent::Hold::end() {
     for (const TaskPtr& task : std::exchange(tasks_, {})) (void)agent_->tell(*task, local::Kind::go_on);
 }
 
+// What does not run cannot get ready, and would be dumped as stopped, for ever.
+Result<> NodeAgent::check_not_suspended(const std::vector<TaskPtr>& tasks) {
+    for (const TaskPtr& task : tasks)
+        if (is_suspended(task->supervisor))
+            return fail(Errc::busy, std::format("the job is suspended, and its processes cannot get ready for a checkpoint: `scontrol resume {}` first",
+                                                task->hello.job_id));
+    return {};
+}
+
 Result<NodeAgent::Hold> NodeAgent::hold(std::vector<TaskPtr> tasks) {
+    SCKPT_TRY(check_not_suspended(tasks));
     Hold held(this, tasks);
-    SCKPT_TRY(ask_states(tasks));
+    const Result<> asked = ask_states(tasks);
+    if (!asked) SCKPT_TRY(check_not_suspended(tasks));  // meanwhile
+    SCKPT_TRY(asked);
     return held;
 }
 

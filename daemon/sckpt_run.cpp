@@ -182,6 +182,8 @@ void Supervisor::lost_link() {
 
 void Supervisor::on_deadline() {
     const std::string why = link_.connected() ? "it did not answer" : link_.why_not();
+    if (options_.origin_job != 0)
+        refuse("this node has no sckptd to restore the task (" + why + "): start sckptd, or have srun use another node");
     if (!first_start())
         refuse("the job was restarted, but this node has no sckptd to resume it (" + why +
                "). It is not started from the beginning; start sckptd and requeue the job");
@@ -373,7 +375,12 @@ int supervise(int argc, char** argv) {
         say("sckpt-run: " + options.error().text);
         return 1;
     }
-    if (::isatty(STDIN_FILENO)) exec_program(options->program);  // a terminal belongs to one session, and it is Slurm's
+    const bool terminal = ::isatty(STDIN_FILENO);  // it belongs to one session, and that is Slurm's
+    if (terminal && !options->first_start()) {
+        say("a task that has a terminal (srun --pty) cannot be restored: give it none");
+        return local::kRefusedExitCode;
+    }
+    if (terminal) exec_program(options->program);
     Supervisor(*options, set_blocked_signals(~SignalSet{0})).run();
 }
 

@@ -67,6 +67,8 @@ bool NodeLink::send(local::Message message, const int* fds, std::size_t fd_count
     message.step_key = options_.step_key;
     message.tasks = options_.tasks;
     message.resume_from = options_.resume_from;
+    message.origin_job = options_.origin_job;
+    message.origin_key = options_.origin_key;
     message.restart_count = options_.restart_count;
     message.interval_seconds = options_.interval_seconds;
     message.max_restarts = options_.max_restarts;

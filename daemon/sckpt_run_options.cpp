@@ -31,6 +31,8 @@ bool take(std::string_view argument, RunOptions& out) {
     if (value_of(argument, "--step-key", value)) return number(value, out.step_key);
     if (value_of(argument, "--tasks", value)) return number(value, out.tasks);
     if (value_of(argument, "--resume-from", value)) return number(value, out.resume_from);
+    if (value_of(argument, "--origin-job", value)) return number(value, out.origin_job);
+    if (value_of(argument, "--origin-key", value)) return number(value, out.origin_key);
     if (value_of(argument, "--restart-count", value)) return number(value, out.restart_count);
     if (value_of(argument, "--interval", value)) return number(value, out.interval_seconds) && out.interval_seconds >= -1;
     if (value_of(argument, "--max-restarts", value)) return number(value, out.max_restarts) && out.max_restarts >= -1;

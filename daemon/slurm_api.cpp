@@ -7,7 +7,9 @@
 #include <unistd.h>
 #include <cerrno>
 #include <ctime>
+#include <map>
 #include <memory>
+#include <span>
 
 namespace sckpt {
 namespace {
@@ -92,11 +94,20 @@ SlurmJob from_info(const slurm_job_info_t& info) {
     job.submit_time = info.submit_time;
     job.begin_time = info.start_time;  // of a pending job: the time before which it will not start
     job.exit_status = static_cast<int>(info.exit_code);
+    if (info.array_job_id != 0 && info.array_task_id != NO_VAL) {
+        job.array_job_id = info.array_job_id;
+        job.array_task = info.array_task_id;
+    }
     job.account = info.account != nullptr ? info.account : "";
     job.user = info.user_name != nullptr ? info.user_name : "";
     job.batch_host = info.batch_host != nullptr ? info.batch_host : "";
+    job.het_job_id = info.het_job_id;
     job.nodes = NodeNames(expand_hosts(info.nodes));
     return job;
+}
+
+void add_nodes(const SlurmJob& component, SlurmJob& first) {
+    first.nodes.add(component.nodes);
 }
 
 Result<> update_job(std::uint32_t job_id, std::string_view doing, auto&& change) {
@@ -137,6 +148,13 @@ NodeNames::NodeNames(std::vector<std::string> names) {
     names_ = std::make_shared<const std::vector<std::string>>(std::move(names));
 }
 
+void NodeNames::add(const NodeNames& others) {
+    std::vector<std::string> all;
+    if (names_) all = *names_;
+    if (others.names_) all.insert(all.end(), others.names_->begin(), others.names_->end());
+    *this = NodeNames(std::move(all));
+}
+
 void slurm_start() { slurm_init(nullptr); }
 
 Result<std::string> slurm_version() {
@@ -155,27 +173,35 @@ Result<std::vector<SlurmJob>> slurm_jobs() {
     const JobMessage message(raw);
     std::vector<SlurmJob> jobs;
     jobs.reserve(message->record_count);
-    for (std::uint32_t i = 0; i < message->record_count; ++i) jobs.push_back(from_info(message->job_array[i]));
+    std::map<std::uint32_t, std::size_t> firsts;  // of heterogeneous jobs: their places
+    for (std::uint32_t i = 0; i < message->record_count; ++i) {
+        jobs.push_back(from_info(message->job_array[i]));
+        if (jobs.back().het_job_id == jobs.back().job_id) firsts[jobs.back().job_id] = jobs.size() - 1;
+    }
+    for (const SlurmJob& job : jobs)
+        if (const auto first = firsts.find(job.het_job_id); first != firsts.end() && job.job_id != job.het_job_id) add_nodes(job, jobs[first->second]);
     return jobs;
 }
 
 namespace {
 
-// `read` gets the job's record. An array's number brings the records of all its tasks.
+// `read` gets the job's record, and the others that came with it: an array's number brings the records of all its tasks, that of a heterogeneous
+// job those of all its components.
 template <class Read>
-auto with_job(std::uint32_t job_id, const Read& read) -> Result<decltype(read(std::declval<const slurm_job_info_t&>()))> {
+auto with_job(std::uint32_t job_id, const Read& read)
+    -> Result<decltype(read(std::declval<const slurm_job_info_t&>(), std::declval<std::span<const slurm_job_info_t>>()))> {
     const std::string doing = "asking slurmctld for job " + std::to_string(job_id);
     job_info_msg_t* raw = nullptr;
     if (slurm_load_job(&raw, job_id, SHOW_ALL) != SLURM_SUCCESS) return fail_slurm(doing, errno);
     const JobMessage message(raw);
     for (std::uint32_t i = 0; i < message->record_count; ++i)
-        if (message->job_array[i].job_id == job_id) return read(message->job_array[i]);
+        if (message->job_array[i].job_id == job_id) return read(message->job_array[i], {message->job_array, message->record_count});
     return fail(Errc::not_found, doing + ": no such job");
 }
 
 // As Slurm's commands write it: JOB, or ARRAY_TASK.
 Result<std::string> job_name(std::uint32_t job_id) {
-    return with_job(job_id, [](const slurm_job_info_t& info) {
+    return with_job(job_id, [](const slurm_job_info_t& info, std::span<const slurm_job_info_t>) {
         if (info.array_job_id == 0 || info.array_task_id == NO_VAL) return std::to_string(info.job_id);
         return std::to_string(info.array_job_id) + "_" + std::to_string(info.array_task_id);
     });
@@ -184,9 +210,29 @@ Result<std::string> job_name(std::uint32_t job_id) {
 }  // namespace
 
 Result<SlurmJob> slurm_job(std::uint32_t job_id) {
-    SCKPT_ASSIGN(SlurmJob job, with_job(job_id, from_info));
+    SCKPT_ASSIGN(SlurmJob job, with_job(job_id, [](const slurm_job_info_t& info, std::span<const slurm_job_info_t> all) {
+                     SlurmJob first = from_info(info);
+                     for (const slurm_job_info_t& other : all)
+                         if (other.job_id != info.job_id && other.het_job_id != 0 && other.het_job_id == info.job_id) add_nodes(from_info(other), first);
+                     return first;
+                 }));
     if (job.user.empty()) job.user = user_name(job.uid);
     return job;
+}
+
+Result<std::vector<SlurmJob>> slurm_array(std::uint32_t array_job_id) {
+    job_info_msg_t* raw = nullptr;
+    std::vector<SlurmJob> tasks;
+    if (slurm_load_job(&raw, array_job_id, SHOW_ALL) != SLURM_SUCCESS) {
+        if (errno == ESLURM_INVALID_JOB_ID) return tasks;
+        return fail_slurm("asking slurmctld for job " + std::to_string(array_job_id), errno);
+    }
+    const JobMessage message(raw);
+    for (std::uint32_t i = 0; i < message->record_count; ++i) {
+        SlurmJob job = from_info(message->job_array[i]);
+        if (job.array_task && job.array_job_id == array_job_id) tasks.push_back(std::move(job));
+    }
+    return tasks;
 }
 
 std::string user_name(uid_t uid) {
@@ -210,6 +256,11 @@ Result<> slurm_requeue_job(std::uint32_t job_id, bool hold) {
     }
     if (rc != SLURM_SUCCESS) return fail_slurm("requeueing job " + id, rc);
     return {};
+}
+
+Result<> slurm_end_step(std::uint32_t job_id, std::uint32_t step_id) {
+    if (slurm_terminate_job_step(job_id, step_id) == SLURM_SUCCESS) return {};
+    return fail_slurm("ending step " + std::to_string(job_id) + "." + std::to_string(step_id), errno);
 }
 
 Result<> slurm_start_now(std::uint32_t job_id) {

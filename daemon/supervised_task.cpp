@@ -26,6 +26,8 @@ rpc::Task SupervisedTask::describe() const {
     task.set_step_key(hello.step_key);
     task.set_tasks(hello.tasks);
     task.set_resume_from(hello.resume_from);
+    task.set_origin_job(hello.origin_job);
+    task.set_origin_key(hello.origin_key);
     task.set_ended(ended.has_value());
     task.set_wait_status(ended.value_or(0));
     return task;

@@ -31,6 +31,7 @@ struct SupervisedTask {
     std::optional<int> ended;          // wait status
     bool gone = false;                 // the connection has ended
 
+    bool has_origin() const { return hello.origin_job != 0; }  // srun --ckpt-restart: it goes on from a checkpoint of that job's
     bool is_script() const { return hello.step_id == local::kBatchStep; }
     std::string name() const;   // of its images (rpc/task_name.h)
     std::string shown() const;  // "job 12" for its batch script, "task 0.3 of job 12"

@@ -2,9 +2,9 @@
 # neither libtool (which links libstdc++ dynamically whatever one says) nor sanitizers. The archive is for the dependency tracking.
 noinst_LIBRARIES += plugin/libspank_sckpt.a
 plugin_libspank_sckpt_a_SOURCES = plugin/spank_sckpt.cpp plugin/settings.h plugin/settings.cpp plugin/srun_step.h plugin/srun_step.cpp plugin/submission.h \
-  plugin/submission.cpp rpc/srun.h rpc/task_name.h \
-  common/interval.h common/interval.cpp common/result.h common/result.cpp
-plugin_libspank_sckpt_a_CPPFLAGS = $(AM_CPPFLAGS) $(SLURM_CPPFLAGS)
+  plugin/submission.cpp plugin/step_restart.h plugin/step_restart.cpp rpc/srun.h rpc/task_name.h rpc/task_name.cpp \
+  common/fd.h common/fd.cpp common/interval.h common/interval.cpp common/result.h common/result.cpp
+plugin_libspank_sckpt_a_CPPFLAGS = $(AM_CPPFLAGS) $(SLURM_CPPFLAGS) -DSCKPT_BINDIR='"$(bindir)"' 
 plugin_libspank_sckpt_a_CXXFLAGS = $(WARN_CXXFLAGS) -fstack-protector-strong -fPIC
 spank_DATA = spank_sckpt.so
 CLEANFILES += spank_sckpt.so

@@ -26,9 +26,10 @@ Settings read_settings(int count, char* const* arguments) {
         const std::string_view value = equals == argument.npos ? "" : argument.substr(equals + 1);
         std::string* target = name == "socket" ? &settings.socket : name == "supervisor" ? &settings.supervisor : nullptr;
         if (name == "stub") target = &settings.stub;
+        if (name == "command") target = &settings.command;
         if (!target || !value.starts_with('/'))
             settings.problem = "bad argument '" + std::string(argument) +
-                               "' of spank_sckpt.so in plugstack.conf: it takes socket=/PATH, supervisor=/PATH and stub=/PATH";
+                               "' of spank_sckpt.so in plugstack.conf: it takes socket=/PATH, supervisor=/PATH, stub=/PATH and command=/PATH";
         else *target = value;
     }
     return settings;
@@ -62,6 +63,14 @@ Result<StepOrigin> parse_step_origin(std::string_view text) {
         !number(text.substr(first + 1, second - first - 1), origin.key) || !number(text.substr(second + 1), origin.resume_from))
         return fail(Errc::invalid, "--ckpt-step=" + std::string(text) + ": this option is sckpt's own, and not given by hand");
     return origin;
+}
+
+Result<StepCheckpoint> parse_restart(std::string_view text) {
+    const auto step = parse_step_checkpoint(text);
+    if (!step)
+        return fail(Errc::invalid, "--ckpt-restart=" + std::string(text) +
+                                       ": give JOB.STEP, such as 12.0, for the newest checkpoint of that step alone, or JOB.STEP.N for checkpoint N");
+    return *step;
 }
 
 std::vector<std::string> judge_submission(const Submission& submission) {

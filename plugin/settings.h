@@ -13,6 +13,7 @@
 
 #include "common/interval.h"
 #include "common/result.h"
+#include "rpc/task_name.h"
 
 namespace sckpt::plugin {
 
@@ -20,6 +21,7 @@ struct Settings {
     std::string socket = SCKPT_RUNSTATEDIR "/sckpt/sckptd.sock";
     std::string supervisor = SCKPT_LIBEXECDIR "/sckpt-run";
     std::string stub = SCKPT_LIBEXECDIR "/sckpt-srun";
+    std::string command;  // sckpt; "": where it was installed
     std::string problem;  // a bad line in plugstack.conf: a job with --ckpt is refused with this text
 };
 Settings read_settings(int count, char* const* arguments);
@@ -29,12 +31,17 @@ struct StepOrigin {
     std::uint32_t job_id = 0, key = 0, resume_from = 0;
 };
 Result<StepOrigin> parse_step_origin(std::string_view text);
+// The value of --ckpt-restart: "JOB.STEP" or "JOB.STEP.N".
+Result<StepCheckpoint> parse_restart(std::string_view text);
 
 struct Request {
     bool given = false;                  // --ckpt
     std::int64_t interval_seconds = -1;  // 0: manual; -1: the site's default
     std::int32_t max_restarts = -1;      // -1: the site's default
     std::optional<StepOrigin> step;      // --ckpt-step
+    std::optional<StepCheckpoint> restart;  // --ckpt-restart
+    // A step that its script's restart has started anew: what its tasks go on from is a matter of that job's checkpoint.
+    bool is_resumed() const { return step && step->resume_from > 0; }
     std::string problem;                 // a bad value
 };
 // The value as Slurm hands it to a plug-in. A bare --ckpt is a null pointer on the command line, an empty string on the node, and

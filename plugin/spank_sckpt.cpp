@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// The SPANK plug-in: registers --ckpt and --ckpt-max-restarts, checks their values where the job is submitted, and on the node puts
+// The SPANK plug-in: registers --ckpt, --ckpt-max-restarts and --ckpt-restart, checks their values where the job is submitted, and on the node puts
 // sckpt-run in front of the task. It runs inside sbatch, srun and slurmstepd, so it is thin: no thread, no socket, nothing that waits.
 // What goes wrong is told at submission, or raised in task_init, where it fails the job alone: a failing init drains the node.
 #include <cstdlib>
@@ -18,6 +18,7 @@ extern "C" {  // the header declares the hooks outside of its own extern "C"
 #include "common/interval.h"
 #include "plugin/settings.h"
 #include "plugin/srun_step.h"
+#include "plugin/step_restart.h"
 #include "plugin/submission.h"
 #include "rpc/srun.h"
 #include "rpc/task_name.h"
@@ -86,6 +87,15 @@ int take_step(int, const char* value, int remote) {
     });
 }
 
+int take_restart(int, const char* value, int remote) {
+    return guarded(-1, [&] {
+        const auto step = parse_restart(value ? value : "");
+        if (!step) return refuse_value(step.error().text, remote);
+        request.restart = *step;
+        return 0;
+    });
+}
+
 char kCkptName[] = "ckpt", kCkptValue[] = "[INTERVAL|manual]";
 char kCkptUsage[] =
     "checkpoint the job, and resume it from its last checkpoint when it is requeued; every INTERVAL (30, 1:30:00, 90s, 2h; "
@@ -95,10 +105,15 @@ char kRestartsUsage[] = "with --ckpt: how often the job is restarted from a chec
 std::string step_name = sckpt::srun::kStepOption;
 char kStepValue[] = "JOB:KEY:N";
 char kStepUsage[] = "of sckpt itself, for the steps of a batch script with --ckpt; not given by hand";
+char kRestartName[] = "ckpt-restart", kRestartValue[] = "JOB.STEP[.N]";
+char kRestartUsage[] =
+    "the tasks of the new step go on from a checkpoint of a step's tasks, made by `sckpt create JOB.STEP`: the newest, or number N; the step needs as "
+    "many tasks as that had, and its program is that of the checkpoint";
 constexpr int kOptionalValue = 2, kValue = 1;  // as getopt_long's
 spank_option ckpt_option{kCkptName, kCkptValue, kCkptUsage, kOptionalValue, 0, take_ckpt};
 spank_option restarts_option{kRestartsName, kRestartsValue, kRestartsUsage, kValue, 0, take_max_restarts};
 spank_option step_option{step_name.data(), kStepValue, kStepUsage, kValue, 0, take_step};
+spank_option restart_option{kRestartName, kRestartValue, kRestartUsage, kValue, 0, take_restart};
 
 bool submitting() { return spank_context() == S_CTX_LOCAL || spank_context() == S_CTX_ALLOCATOR; }
 
@@ -120,13 +135,24 @@ bool is_of_this_job(spank_t spank, const StepOrigin& origin) {
     return environment_value(spank, "SLURM_HET_JOB_ID") == std::to_string(origin.job_id);
 }
 
+// A heterogeneous job is one job to sckpt, that of its first component, whose number its other components have in their environment. So may a job have
+// that was started within it: but components have consecutive numbers.
+std::uint32_t whole_job(spank_t spank) {
+    const auto job = item<std::uint32_t>(spank, S_JOB_ID);
+    const auto number = [&](const char* name) {
+        return static_cast<std::uint32_t>(std::strtoul(environment_value(spank, name).c_str(), nullptr, 10));
+    };
+    const std::uint32_t first = number("SLURM_HET_JOB_ID"), components = number("SLURM_HET_SIZE");
+    return first != 0 && job >= first && job - first < components ? first : job;
+}
+
 // What the environment says of a task counts through all components of a heterogeneous step, what SPANK says begins anew in each.
 std::string task_number(spank_t spank, const char* variable, spank_item_t otherwise) {
     const std::string value = environment_value(spank, variable);
     return value.empty() ? std::to_string(item<std::uint32_t>(spank, otherwise)) : value;
 }
 
-std::vector<std::string> supervisor_command(spank_t spank, std::uint32_t step) {
+std::vector<std::string> supervisor_command(spank_t spank, std::uint32_t step, const std::optional<sckpt::StepCheckpoint>& origin) {
     const bool batch = step == SLURM_BATCH_SCRIPT;
     const bool ours = !batch && request.step && is_of_this_job(spank, *request.step);
     // S_SLURM_RESTART_COUNT is never filled in by Slurm 24.11; the environment variable is, in the batch step, and by the script's sckpt-run in the
@@ -135,7 +161,7 @@ std::vector<std::string> supervisor_command(spank_t spank, std::uint32_t step) {
     if ((batch || ours) && restarts == 0)
         restarts = static_cast<std::uint32_t>(std::strtoul(environment_value(spank, "SLURM_RESTART_COUNT").c_str(), nullptr, 10));
     std::vector<std::string> command{settings.supervisor,
-                                     "--job=" + std::to_string(item<std::uint32_t>(spank, S_JOB_ID)),
+                                     "--job=" + std::to_string(ours ? request.step->job_id : whole_job(spank)),
                                      "--step=" + std::to_string(step),
                                      "--task=" + task_number(spank, "SLURM_PROCID", S_TASK_GLOBAL_ID),
                                      "--restart-count=" + std::to_string(restarts),
@@ -144,7 +170,11 @@ std::vector<std::string> supervisor_command(spank_t spank, std::uint32_t step) {
                                      "--socket=" + settings.socket};
     if (!batch) {
         command.push_back("--step-key=" + std::to_string(ours ? request.step->key : sckpt::kForeignStep | step));
-        command.push_back("--resume-from=" + std::to_string(ours ? request.step->resume_from : 0));
+        command.push_back("--resume-from=" + std::to_string(origin ? origin->number : ours ? request.step->resume_from : 0));
+        if (origin) {
+            command.push_back("--origin-job=" + std::to_string(origin->job_id));
+            command.push_back("--origin-key=" + std::to_string(origin->step_key));
+        }
         command.push_back("--tasks=" + task_number(spank, "SLURM_STEP_NUM_TASKS", S_JOB_TOTAL_TASK_COUNT));
     }
     command.emplace_back("--");
@@ -163,10 +193,15 @@ int prepend(spank_t spank, const std::vector<std::string>& command) {
 int supervise_task(spank_t spank) {
     const auto step = item<std::uint32_t>(spank, S_JOB_STEPID);
     if (step != SLURM_BATCH_SCRIPT && step > SLURM_MAX_NORMAL_STEP_ID) return 0;  // the extern and the interactive step
-    if (!request.given && request.problem.empty()) return 0;
+    const bool restarts = request.restart && !request.is_resumed();
+    if (!request.given && !restarts && request.problem.empty()) return 0;
     if (request.problem.empty()) request.problem = settings.problem;
     if (!request.problem.empty()) {
         slurm_error("sckpt: %s", request.problem.c_str());
+        return -1;
+    }
+    if (restarts && !environment_value(spank, "SLURM_CONTAINER").empty()) {
+        slurm_error("sckpt: --ckpt-restart: tasks with --container cannot be restored");
         return -1;
     }
     if (!environment_value(spank, "SLURM_CONTAINER").empty()) {
@@ -178,7 +213,12 @@ int supervise_task(spank_t spank) {
                     settings.supervisor.c_str(), std::strerror(errno));
         return -1;
     }
-    return prepend(spank, supervisor_command(spank, step));
+    std::optional<sckpt::StepCheckpoint> origin;
+    if (restarts) {
+        origin = announced_origin(environment_value(spank, sckpt::srun::kOriginVariable));
+        if (!origin) return slurm_error("sckpt: --ckpt-restart: srun has not said which checkpoint it has found"), -1;
+    }
+    return prepend(spank, supervisor_command(spank, step, origin));
 }
 
 }  // namespace
@@ -196,7 +236,7 @@ extern "C" int slurm_spank_init(spank_t spank, int argument_count, char** argume
             take_report_descriptor();
         }
         std::vector<spank_option*> options{&ckpt_option, &restarts_option};
-        if (in_srun || on_node) options.push_back(&step_option);
+        if (in_srun || on_node) options.insert(options.end(), {&step_option, &restart_option});
         for (spank_option* option : options)
             if (spank_option_register(spank, option) != ESPANK_SUCCESS) slurm_error("sckpt: cannot register --%s", option->name);
         return 0;
@@ -209,6 +249,13 @@ extern "C" int slurm_spank_init_post_opt(spank_t, int, char**) {
         if (spank_context() == S_CTX_LOCAL) {
             ::unsetenv(sckpt::srun::kStepVariable);  // srun has read it, and its tasks would inherit it
             report_component();
+            const std::string terminal = option_text("pty");
+            const std::string problem =
+                request.restart ? judge_restart(!terminal.empty() && terminal != "unset", component_count()) : std::string();
+            if (!problem.empty()) {
+                slurm_error("sckpt: %s", problem.c_str());
+                return -1;
+            }
         }
         if (!request.given) {
             if (request.max_restarts >= 0) slurm_info("sckpt: --ckpt-max-restarts does nothing without --ckpt");
@@ -222,7 +269,15 @@ extern "C" int slurm_spank_init_post_opt(spank_t, int, char**) {
 }
 
 extern "C" int slurm_spank_local_user_init(spank_t spank, int, char**) {
-    return guarded(0, [&] {
+    return guarded(-1, [&] {
+        if (request.restart && !request.is_resumed()) {
+            const auto found = find_step(settings.command.empty() ? SCKPT_BINDIR "/sckpt" : settings.command, *request.restart, item<std::uint32_t>(spank, S_JOB_TOTAL_TASK_COUNT));
+            if (!found) {
+                slurm_error("sckpt: --ckpt-restart=%s: %s", to_string(*request.restart).c_str(), found.error().text.c_str());
+                return -1;
+            }
+            announce_origin(*found);
+        }
         report_step(item<std::uint32_t>(spank, S_JOB_ID), item<std::uint32_t>(spank, S_JOB_STEPID),
                     item<std::uint32_t>(spank, S_JOB_TOTAL_TASK_COUNT));  // of its first component, if it has several
         return 0;
@@ -232,6 +287,8 @@ extern "C" int slurm_spank_local_user_init(spank_t spank, int, char**) {
 extern "C" int slurm_spank_task_init(spank_t spank, int, char**) {
     return guarded(-1, [&] {
         spank_unsetenv(spank, sckpt::srun::kStepVariableOnNode);
-        return supervise_task(spank);
+        const int done = supervise_task(spank);
+        spank_unsetenv(spank, sckpt::srun::kOriginVariable);
+        return done;
     });
 }

@@ -90,6 +90,8 @@ void report_component() {
     if (rank || word == "all" || word.starts_with('-')) report("input");
 }
 
+int component_count() { return components; }
+
 void report_step(std::uint32_t job_id, std::uint32_t step_id, std::uint32_t tasks) {
     const char* all = components > 1 ? std::getenv("SLURM_NTASKS") : nullptr;  // by now of the step, with all of its components
     if (all) tasks = static_cast<std::uint32_t>(std::strtoul(all, nullptr, 10));

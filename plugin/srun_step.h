@@ -15,6 +15,7 @@ void become_stub(const std::string& stub, std::string& problem);
 
 // In the real srun. The environment that its tasks inherit is cleaned; the descriptor stays open until srun ends.
 void take_report_descriptor();
+int component_count();    // that report_component() was called for
 void report_component();  // once the options of the step, or of a component of a heterogeneous one, are known
 // Before the tasks are started; waits until sckpt-run allows that, which takes as long as a dump of the script. `tasks`: of the first
 // component.

@@ -12,7 +12,7 @@
 namespace sckpt::local {
 
 inline constexpr std::uint32_t kMagic = 0x73636b70;  // "sckp"
-inline constexpr std::uint32_t kVersion = 2;
+inline constexpr std::uint32_t kVersion = 3;
 inline constexpr std::uint32_t kBatchStep = 0xfffffffb;  // SLURM_BATCH_SCRIPT of slurm.h: the batch script is the job-level image
 inline constexpr int kTextSize = 1024;
 
@@ -40,8 +40,10 @@ struct Message {
     std::uint32_t job_id = 0, step_id = 0, task_id = 0;  // task_id: the task's rank in its step (0 for the batch script)
     std::uint32_t step_key = 0;                          // of a step's task (rpc/task_name.h)
     std::uint32_t tasks = 1;                             // of its step
-    std::uint32_t resume_from = 0;                       // a step's task: the checkpoint that its script goes on from; 0: the step is new.
+    std::uint32_t resume_from = 0;                       // a step's task: the checkpoint that it goes on from; 0: the step is new.
                                                          // restoring: the checkpoint
+    std::uint32_t origin_job = 0, origin_key = 0;        // of a step that srun --ckpt-restart has started: whose checkpoint that is; 0, 0: its
+                                                         // own job's
     std::uint32_t restart_count = 0;                     // SLURM_RESTART_COUNT, 0 at the first start
     std::int64_t interval_seconds = 0;                   // 0: manual; -1: the site's default
     std::int32_t max_restarts = -1;                      // -1: the site's default

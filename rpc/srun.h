@@ -58,4 +58,8 @@ inline constexpr const char* kStepOption = "ckpt-step";
 inline constexpr const char* kStepVariable = "SLURM_SPANK__SLURM_SPANK_OPTION_sckpt_ckpt_step";
 inline constexpr const char* kStepVariableOnNode = "_SLURM_SPANK_OPTION_sckpt_ckpt_step";  // srun sends it along; tasks would inherit it
 
+// What the plug-in in srun has found for --ckpt-restart, with the number of the checkpoint, for its tasks: all go on from the same one. srun sends
+// on what begins with SLURM_, whatever --export says.
+inline constexpr const char* kOriginVariable = "SLURM_SCKPT_RESTART";
+
 }  // namespace sckpt::srun

@@ -23,4 +23,13 @@ struct TaskName {
 };
 std::optional<TaskName> parse_task_name(std::string_view name);  // of a step's task; nothing for "batch", and for what is no such name
 
+// The tasks of a step in a checkpoint, as `srun --ckpt-restart` takes them: "JOB.STEP" or "JOB.STEP.N". STEP is step_name()'s.
+struct StepCheckpoint {
+    std::uint32_t job_id = 0, step_key = 0;
+    std::uint32_t number = 0;  // of the checkpoint; 0: none was named, the newest of this step alone is meant
+    bool operator==(const StepCheckpoint&) const = default;
+};
+std::string to_string(const StepCheckpoint& step);
+std::optional<StepCheckpoint> parse_step_checkpoint(std::string_view text);
+
 }  // namespace sckpt

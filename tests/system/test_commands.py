@@ -77,7 +77,8 @@ def test_several_orders_at_once_make_one_checkpoint_or_one_after_the_other(bed):
 def test_what_is_wrong_is_said(bed):
     assert "no batch job" in sckpt(bed, "show", 999999, code=3).stderr
     assert "no batch job" in sckpt(bed, "create", 999999, code=3).stderr
-    assert "12_3" in sckpt(bed, "create", "12_3", code=2).stderr
+    assert "12_x" in sckpt(bed, "create", "12_x", code=2).stderr
+    assert "no job array 999999" in sckpt(bed, "create", "999999_3", code=3).stderr
     sckpt(bed, "frobnicate", code=2)
     job = start(bed, 3000)
     assert "no checkpoint 7" in sckpt(bed, "show", f"{job}.7", code=3).stderr

@@ -322,6 +322,7 @@ TEST_CASE("what holds for many nodes is said once") {
 
 TEST_CASE("the progress of a checkpoint, and its result") {
     CreateState state;
+    const NamedJob job{.job = 12, .part = {}, .name = "12", .problem = ""};
     const auto tell = [&](rpc::CreateProgress::Phase phase, std::uint64_t bytes) {
         rpc::CreateProgress progress;
         progress.set_phase(phase);
@@ -341,9 +342,34 @@ TEST_CASE("the progress of a checkpoint, and its result") {
           "checkpoint 3: captured, 12.3 MiB, frozen 0.05 s; storing, 1.0 MiB of 12.3 MiB");
     CHECK(progress_news(state) == "CAPTURED storing");  // not a line for each MiB
     tell(rpc::CreateProgress::COMPLETE, 0);
-    CHECK(render_created(state, {12, {}}) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s\n");
+    CHECK(render_created(state, job) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s\n");
     tell(rpc::CreateProgress::REQUEUED, 0);
-    CHECK(render_created(state, {12, {}}) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s; the job is requeued\n");
+    CHECK(render_created(state, job) == "checkpoint 3 of job 12: complete, 12.3 MiB, frozen 0.05 s; the job is requeued\n");
+}
+
+TEST_CASE("a checkpoint of a step says how a step is started from it") {
+    CreateState state;
+    for (const auto phase : {rpc::CreateProgress::CAPTURED, rpc::CreateProgress::COMPLETE}) {
+        rpc::CreateProgress progress;
+        progress.set_phase(phase);
+        progress.set_checkpoint(3);
+        progress.set_bytes(1 << 20);
+        progress.set_frozen_ms(50);
+        if (phase == rpc::CreateProgress::CAPTURED) progress.set_step("s0");
+        state.update(progress);
+    }
+    const NamedJob step{.job = 124, .part = 0, .name = "123_4.0", .problem = ""};
+    CHECK(render_created(state, step) == "checkpoint 3 of step 123_4.0: complete, 1.0 MiB, frozen 0.05 s; "
+                                         "`srun --ckpt-restart=124.s0.3` starts a step from it\n");
+}
+
+TEST_CASE("a task of a job array has its two names in a list") {
+    rpc::ListReply reply;
+    rpc::Job& job = *reply.add_jobs();
+    job.set_job_id(124);
+    job.set_array_task("123_4");
+    CHECK(render_jobs(reply, View{}).contains("124 (123_4)"));
+    CHECK(render_job(job, View{}).starts_with("job 124 (123_4)\n"));
 }
 
 TEST_CASE("JSON has every field, 64-bit numbers as numbers, and enums by name") {

@@ -20,15 +20,16 @@ Settings settings_of(std::vector<std::string> words) {
 TEST_CASE("plugstack.conf arguments replace the compiled-in paths") {
     CHECK(settings_of({}).problem.empty());
     CHECK(settings_of({}).supervisor.ends_with("/sckpt-run"));
-    const Settings settings = settings_of({"socket=/run/x.sock", "supervisor=/opt/sckpt-run", "stub=/opt/sckpt-srun"});
+    const Settings settings = settings_of({"socket=/run/x.sock", "supervisor=/opt/sckpt-run", "stub=/opt/sckpt-srun", "command=/opt/sckpt"});
     CHECK(settings.problem.empty());
     CHECK(settings.socket == "/run/x.sock");
     CHECK(settings.supervisor == "/opt/sckpt-run");
     CHECK(settings.stub == "/opt/sckpt-srun");
+    CHECK(settings.command == "/opt/sckpt");
 }
 
 TEST_CASE("a bad plugstack.conf argument is named") {
-    for (const char* bad : {"sokcet=/run/x", "socket", "socket=", "supervisor=bin/sckpt-run", "stub=sckpt-srun"}) {
+    for (const char* bad : {"sokcet=/run/x", "socket", "socket=", "supervisor=bin/sckpt-run", "stub=sckpt-srun", "command=sckpt"}) {
         const Settings settings = settings_of({"socket=/run/ok", bad});
         CHECK(settings.problem.find(bad) != std::string::npos);
     }
@@ -83,4 +84,25 @@ TEST_CASE("a step knows its job, its key and the checkpoint that it goes on from
         INFO(bad);
         CHECK_FALSE(parse_step_origin(bad));
     }
+}
+
+TEST_CASE("--ckpt-restart names a step, and perhaps a checkpoint") {
+    CHECK(*parse_restart("12.0") == sckpt::StepCheckpoint{12, 0, 0});
+    CHECK(*parse_restart("12.s1.3") == sckpt::StepCheckpoint{12, sckpt::kForeignStep | 1, 3});
+    for (const char* bad : {"", "12", "12.batch", "12.0.0", "(null)"}) {
+        INFO(bad);
+        const auto step = parse_restart(bad);
+        REQUIRE_FALSE(step);
+        CHECK(step.error().text.find("such as 12.0") != std::string::npos);
+    }
+}
+
+TEST_CASE("a step that its script's restart has started anew goes on from that job's checkpoint") {
+    Request request;
+    request.restart = sckpt::StepCheckpoint{12, 0, 3};
+    CHECK_FALSE(request.is_resumed());
+    request.step = StepOrigin{20, 1, 0};
+    CHECK_FALSE(request.is_resumed());
+    request.step->resume_from = 2;
+    CHECK(request.is_resumed());
 }

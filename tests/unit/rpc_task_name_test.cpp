@@ -25,3 +25,20 @@ TEST_CASE("what is no task's name is refused") {
         CHECK_FALSE(parse_task_name(bad));
     }
 }
+
+TEST_CASE("a step in a checkpoint is JOB.STEP or JOB.STEP.N, and is written as it is read") {
+    CHECK(parse_step_checkpoint("12.0") == StepCheckpoint{12, 0, 0});
+    CHECK(parse_step_checkpoint("12.0.3") == StepCheckpoint{12, 0, 3});
+    CHECK(parse_step_checkpoint("12.s7.1") == StepCheckpoint{12, kForeignStep | 7, 1});
+    for (const char* text : {"1.0", "4294967295.2147483647.4294967295", "12.s0", "12.s4.9"}) {
+        INFO(text);
+        const auto step = parse_step_checkpoint(text);
+        REQUIRE(step);
+        CHECK(to_string(*step) == text);
+    }
+    for (const char* bad : {"", ".", "12", "12.", ".0", "0.0", "12.0.", "12.0.0", "12.0.1.2", "12..1", "12.s", "12.s.1", "s12.0", "012.0", "12.00", "12.0.01", "-1.0",
+                            "12.-1", "12.batch", "12.0.x", " 12.0", "12.0 ", "12.2147483648", "4294967296.0", "12_1.0"}) {
+        INFO(bad);
+        CHECK_FALSE(parse_step_checkpoint(bad));
+    }
+}

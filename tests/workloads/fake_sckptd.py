@@ -12,7 +12,7 @@ import tempfile
 import time
 
 SUPERVISOR = "/usr/libexec/sckpt/sckpt-run"
-MESSAGE = struct.Struct("=10IqiIqi1024s4x")   # rpc/local.h: Message
+MESSAGE = struct.Struct("=12IqiIqi1024s4x")   # rpc/local.h: Message
 HELLO, STARTED, LAUNCH, RESTORING, REFUSED, NOTE, HOLD, HELD, GO_ON, ENDED, FINISH = range(1, 12)
 RESTORED, EXITED = 1, 2
 BATCH = 0xfffffffb
@@ -26,16 +26,16 @@ class Peer:
     def receive(self, kind):
         data, fds, _, _ = socket.recv_fds(self.connection, 4096, 8)
         message = MESSAGE.unpack(data)
-        assert message[:2] == (0x73636b70, 2), message
+        assert message[:2] == (0x73636b70, 3), message
         assert message[2] == kind, f"kind {message[2]}, not {kind}"
-        return {"fds": fds, "step_key": message[6], "tasks": message[7], "resume_from": message[8], "restart_count": message[9],
-                "interval": message[10], "reconnect": message[12], "pid": message[13], "wait_status": message[14]}
+        return {"fds": fds, "step_key": message[6], "tasks": message[7], "resume_from": message[8], "restart_count": message[11],
+                "interval": message[12], "reconnect": message[14], "pid": message[15], "wait_status": message[16]}
 
     def receive_hello(self):
         return self.receive(HELLO)
 
-    def say(self, kind, text="", version=2, resume_from=0, wait_status=0, fd=None):
-        message = MESSAGE.pack(0x73636b70, version, kind, 0, 0, 0, 0, 1, resume_from, 0, 0, -1, 0, 0, wait_status, text.encode())
+    def say(self, kind, text="", version=3, resume_from=0, wait_status=0, fd=None):
+        message = MESSAGE.pack(0x73636b70, version, kind, 0, 0, 0, 0, 1, resume_from, 0, 0, 0, 0, -1, 0, 0, wait_status, text.encode())
         socket.send_fds(self.connection, [message], [] if fd is None else [fd])
 
     def close(self):

@@ -7,13 +7,13 @@ import sys
 import time
 
 SOCKET = "/run/sckpt/sckptd.sock"
-MESSAGE = struct.Struct("=10IqiIqi1024s4x")   # rpc/local.h: Message
-MAGIC, VERSION, BATCH = 0x73636b70, 2, 0xfffffffb
+MESSAGE = struct.Struct("=12IqiIqi1024s4x")   # rpc/local.h: Message
+MAGIC, VERSION, BATCH = 0x73636b70, 3, 0xfffffffb
 HELLO, STARTED, LAUNCH, RESTORING, REFUSED, NOTE = range(1, 7)
 
 
 def message(kind, job=1, restart_count=0, reconnect=0, pid=0, magic=MAGIC, version=VERSION, text=b""):
-    return MESSAGE.pack(magic, version, kind, job, BATCH, 0, 0, 1, 0, restart_count, 0, -1, reconnect, pid, 0, text)
+    return MESSAGE.pack(magic, version, kind, job, BATCH, 0, 0, 1, 0, 0, 0, restart_count, 0, -1, reconnect, pid, 0, text)
 
 
 def connect():
