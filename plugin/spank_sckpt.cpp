@@ -249,9 +249,7 @@ extern "C" int slurm_spank_init_post_opt(spank_t, int, char**) {
         if (spank_context() == S_CTX_LOCAL) {
             ::unsetenv(sckpt::srun::kStepVariable);  // srun has read it, and its tasks would inherit it
             report_component();
-            const std::string terminal = option_text("pty");
-            const std::string problem =
-                request.restart ? judge_restart(!terminal.empty() && terminal != "unset", component_count()) : std::string();
+            const std::string problem = request.restart ? judge_restart(component_count()) : std::string();
             if (!problem.empty()) {
                 slurm_error("sckpt: %s", problem.c_str());
                 return -1;

@@ -100,8 +100,7 @@ std::optional<StepCheckpoint> announced_origin(const std::string& announced) {
     return origin && origin->number != 0 ? origin : std::nullopt;
 }
 
-std::string judge_restart(bool has_terminal, int components) {
-    if (has_terminal) return "--ckpt-restart and --pty do not go together: a task that has a terminal cannot be restored";
+std::string judge_restart(int components) {
     if (components > 1) return "--ckpt-restart is for a step of one component: start all of its tasks by one, with --ntasks";
     return "";
 }

@@ -21,6 +21,6 @@ void announce_origin(const StepCheckpoint& found);  // to the tasks
 std::optional<StepCheckpoint> announced_origin(const std::string& announced);
 
 // What is wrong with the options of the step, as srun has understood them; "" when nothing is.
-std::string judge_restart(bool has_terminal, int components);
+std::string judge_restart(int components);
 
 }  // namespace sckpt::plugin
