@@ -20,6 +20,12 @@ def wait_still(job):
     job.wait(still, "it stands still")
 
 
+def resume(job):
+    """Until none of its processes stands still any more: what is dumped while Slurm still goes from one to the next is restored so (doc/limits.md)."""
+    job.bed.run("ctl", ["scontrol", "resume", str(job.id)])
+    job.wait(lambda: all(tools.traced_or_stopped(job.bed, node) == [] for node in job.bed.compute), "all of it goes on")
+
+
 # ---- suspended
 def test_a_suspended_job_is_refused_a_checkpoint(bed):
     job = tools.Job(bed, "suspended").ready()
@@ -30,7 +36,7 @@ def test_a_suspended_job_is_refused_a_checkpoint(bed):
         said = sckpt(bed, verb, job.id, code=1).stderr
         assert f"job {job.id} is suspended" in said and f"scontrol resume {job.id}" in said, said
     assert job.state() == "SUSPENDED" and job.newest() == newest and not job.checkpoints("FAILED"), job.text()
-    bed.run("ctl", ["scontrol", "resume", str(job.id)])
+    resume(job)
     job.wait_counting()
     assert job.create() == newest + 1
     job.requeue()
@@ -95,7 +101,7 @@ def test_steps_are_suspended_while_they_are_held_frozen(bed):
         before = [len(job.trail(rank)) for rank in range(4)]
         bed.run("ctl", ["sleep", "2"])
         assert before == [len(job.trail(rank)) for rank in range(4)] and job.state() == "SUSPENDED", "it stays suspended"
-        bed.run("ctl", ["scontrol", "resume", str(job.id)])
+        resume(job)
         job.wait_counting()
         newest = job.create()
         job.requeue()
