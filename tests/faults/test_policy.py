@@ -53,8 +53,9 @@ def cancel_is_final(bed):
 
 
 def completion_cleans_up(bed):
-    job = Job(bed, "completed", interval="2s", node="n1").ready()
-    job.wait_newer(1)
+    job = Job(bed, "completed", node="n1").ready()
+    job.create()
+    job.create()
     job.finish()
     bed.wait(lambda: not stored_images(bed, job), 30, "the images of the completed job are removed")
 
