@@ -187,7 +187,11 @@ def test_work_on_the_store_ends_with_who_asked_for_it(bed):
     def workers():
         return [pid for node in bed.compute for pid in tools.drain_workers(bed, node)]
 
-    bed.wait(lambda: not workers(), 60, "nothing is at work")
+    def nothing_to_do():  # also for the collector, after the jobs of tests before
+        report = bed.run("ctl", ["sckpt-clean", "report"]).stdout
+        return "that no checkpoint needs any more" not in report and not workers()
+
+    bed.wait(nothing_to_do, 60, "nothing is at work")
     for server in servers:
         server.send(signal.SIGSTOP)
     try:
