@@ -89,7 +89,7 @@ def test_a_job_is_suspended_and_resumed_in_the_middle_of_its_dump(bed):
 
 def test_steps_are_suspended_while_they_are_held_frozen(bed):
     """All tasks are frozen for a checkpoint when the job is suspended; the checkpoint is made or dropped, and the job stays suspended, then goes on."""
-    from test_tasks import freeze, let_go, slow_node
+    from test_tasks import freeze, let_go, restarts_from_the_next_one, slow_node
     with slow_node(bed):
         job = Steps(bed, "suspended-steps").ready()
         job.create()
@@ -103,13 +103,7 @@ def test_steps_are_suspended_while_they_are_held_frozen(bed):
         assert before == [len(job.trail(rank)) for rank in range(4)] and job.state() == "SUSPENDED", "it stays suspended"
         resume(job)
         job.wait_counting()
-        newest = job.create()
-        job.requeue()
-        job.wait(lambda: bed.job(job.id)["Restarts"] == "1", "it is requeued")
-        job.ready()
-        assert job.restored_from() == [newest], job.text()
-        job.create()
-        job.finish()
+        restarts_from_the_next_one(job)
 
 
 # ---- interactive steps

@@ -10,21 +10,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import machines  # noqa: E402  (tools puts it in reach)
 import tools  # noqa: E402
+from test_tasks import COUNT, RANKS  # noqa: E402
 
 TIMEOUT = 240
-RANKS = 4
-COUNT = """
-import os, sys, time
-rank = os.environ["SLURM_PROCID"]
-open("begun", "a").write(f"{rank}\\n")
-trail, n = open(f"trail.{rank}", "a"), 0
-while not os.path.exists("stop") and not os.path.exists(f"stop.{rank}"):
-    trail.write(f"{n}\\n"); trail.flush()
-    print(rank, n, flush=True)
-    n += 1
-    time.sleep(0.05)
-sys.exit(int(rank))
-"""
 
 
 class Ranks:

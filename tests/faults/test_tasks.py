@@ -23,6 +23,7 @@ echo "exit $?" >> exits
 COUNT = """
 import os, sys, time
 rank = os.environ["SLURM_PROCID"]
+open("begun", "a").write(f"{rank}\\n")
 trail, n = open(f"trail.{rank}", "a"), 0
 while not os.path.exists("stop") and not os.path.exists(f"stop.{rank}"):
     trail.write(f"{n}\\n"); trail.flush()
