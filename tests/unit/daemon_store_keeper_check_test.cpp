@@ -11,6 +11,27 @@ using namespace sckpt;
 using namespace sckpt::test;
 using Catch::Matchers::ContainsSubstring;
 
+namespace {
+
+struct Told {
+    rpc::CheckProgress last;
+    std::vector<std::string> faults;  // of all that was told
+};
+
+Told check(StoreKeeper& keeper, const rpc::CheckRequest& request) {
+    Told told;
+    REQUIRE(keeper.check(
+        request, kNow,
+        [&](const rpc::CheckProgress& progress) {
+            told.last = progress;
+            told.faults.insert(told.faults.end(), progress.faults().begin(), progress.faults().end());
+        },
+        never));
+    return told;
+}
+
+}  // namespace
+
 TEST_CASE("a check tells every fault, and with repair puts aside what is bad", "[store_keeper]") {
     Busy kept;
     kept.store.faults[manifest_name(kept.first)] = "chunk 3 does not match its hash";
@@ -20,15 +41,7 @@ TEST_CASE("a check tells every fault, and with repair puts aside what is bad", "
     };
     rpc::CheckRequest request;
     request.set_repair(true);
-    std::vector<std::string> faults;
-    rpc::CheckProgress last;
-    REQUIRE(kept.keeper->check(
-        request, kNow,
-        [&](const rpc::CheckProgress& progress) {
-            last = progress;
-            faults.insert(faults.end(), progress.faults().begin(), progress.faults().end());
-        },
-        never));
+    const auto [last, faults] = check(*kept.keeper, request);
     CHECK(last.done());
     CHECK(last.checked() == 3);
     CHECK(faults == std::vector<std::string>{"chunk 3 does not match its hash"});
@@ -46,15 +59,7 @@ TEST_CASE("a checkpoint is bad with the first image of it that is, and all of it
     rpc::CheckRequest request;
     const bool repair = GENERATE(false, true);
     request.set_repair(repair);
-    std::vector<std::string> faults;
-    rpc::CheckProgress last;
-    REQUIRE(kept.keeper->check(
-        request, kNow,
-        [&](const rpc::CheckProgress& progress) {
-            last = progress;
-            faults.insert(faults.end(), progress.faults().begin(), progress.faults().end());
-        },
-        never));
+    const auto [last, faults] = check(*kept.keeper, request);
     CHECK(last.total() == 5);
     CHECK(last.checked() == 5);
     CHECK(last.bytes() == 5 * 5000);
